@@ -1,0 +1,27 @@
+"""Classifiers whose robustness is proved: randomized smoothing as a scikit-learn estimator."""
+
+from randsmooth.certificates import Certificates, certify_counts
+from randsmooth.classifier import SmoothedClassifier
+from randsmooth.display import CertifiedAccuracyDisplay
+from randsmooth.logs import CertificationLog, check_log, read_log
+from randsmooth.metrics import (
+    average_certified_radius,
+    certified_accuracy,
+    certified_accuracy_scorer,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Certificates",
+    "CertificationLog",
+    "CertifiedAccuracyDisplay",
+    "SmoothedClassifier",
+    "__version__",
+    "average_certified_radius",
+    "certified_accuracy",
+    "certified_accuracy_scorer",
+    "certify_counts",
+    "check_log",
+    "read_log",
+]

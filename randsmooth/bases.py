@@ -1,0 +1,359 @@
+"""Base classifiers behind one small protocol: noisy rows in, votes out.
+
+A vote is the index of a class. Where a network's output is not finite there is no vote, and the
+index one past the last class says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet, NeuralNetBinaryClassifier
+from torch import Tensor, nn
+
+__all__ = [
+    "ArrayBase",
+    "Base",
+    "NetBase",
+    "as_table",
+    "module_dtype",
+    "module_outputs",
+    "net_base",
+    "torch_device",
+]
+
+
+class Base(Protocol):
+    """A fitted, deterministic classifier that votes."""
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the rows it takes."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it takes them."""
+        ...
+
+    @property
+    def row_multiple(self) -> int:
+        """Batches are filled up to a multiple of this many rows."""
+        ...
+
+    def votes(self, rows: Tensor) -> Tensor:
+        """Return the vote of each row.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_rows, ...)
+            Noisy inputs of the base's type, on its device.
+
+        Returns
+        -------
+        Tensor of int64, shape (n_rows,)
+            Class indices; `n_classes` where the output was not finite.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class NetBase:
+    """A torch module or a skorch net.
+
+    Parameters
+    ----------
+    forward : callable (Tensor) -> Tensor
+        Outputs in evaluation mode; see `module_outputs`.
+
+    n_classes : int
+        Number of classes. Columns past them do not vote.
+
+    dtype : torch.dtype
+        Type of the rows it takes.
+
+    device : torch.device
+        Where it takes them.
+
+    threshold : float or None, default=None
+        For a single output per row: vote for class 1 above it. None for one column a class.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    n_classes: int
+    dtype: torch.dtype
+    device: torch.device
+    threshold: float | None = None
+
+    # Matrix kernels treat odd sizes differently in the last bit, and a vote must not depend on how
+    # many others are taken with it.
+    row_multiple: ClassVar[int] = 16
+
+    def votes(self, rows: Tensor) -> Tensor:
+        """Return the index of the largest output, or the side of the threshold.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_rows, ...)
+            Noisy inputs.
+
+        Returns
+        -------
+        Tensor of int64, shape (n_rows,)
+            Class indices; `n_classes` where an output was not finite.
+        """
+        outputs = self.forward(rows).reshape(len(rows), -1)
+        if self.threshold is None:
+            votes = outputs[:, : self.n_classes].argmax(dim=1)
+        else:
+            votes = (outputs[:, 0] > self.threshold).long()
+        # Finite outputs have a finite sum but for overflow, which is no vote either.
+        return torch.where(outputs.double().sum(dim=1).isfinite(), votes, self.n_classes)
+
+
+@dataclass(frozen=True)
+class ArrayBase:
+    """A scikit-learn classifier.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted classifier.
+
+    labels : ndarray of shape (n_classes,)
+        Its labels in the order of the classes, sorted.
+
+    dtype : torch.dtype
+        Type of the rows it takes.
+
+    flat : bool, default=False
+        Whether it sees each input as one flat row.
+
+    feature_names : ndarray of str or None, default=None
+        Column names, for a classifier that was fitted on a table.
+    """
+
+    estimator: Any
+    labels: NDArray[Any]
+    dtype: torch.dtype
+    flat: bool = False
+    feature_names: NDArray[Any] | None = None
+
+    row_multiple: ClassVar[int] = 1
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        """Where scikit-learn works: the CPU."""
+        return torch.device("cpu")
+
+    def votes(self, rows: Tensor) -> Tensor:
+        """Return the index of the predicted label.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_rows, ...)
+            Noisy inputs.
+
+        Returns
+        -------
+        Tensor of int64, shape (n_rows,)
+            Class indices.
+        """
+        array: Any = rows.flatten(1).numpy() if self.flat else rows.numpy()
+        if self.feature_names is not None:
+            array = as_table(array, self.feature_names)
+        predicted = np.asarray(self.estimator.predict(array))
+        votes = np.searchsorted(self.labels, predicted)
+        return torch.from_numpy(votes.astype(np.int64, copy=False))
+
+
+def as_table(array: NDArray[Any], feature_names: NDArray[Any]) -> Any:
+    """Return an array as a pandas table, for classifiers that choose columns by name.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n_rows, n_features)
+        The values.
+
+    feature_names : ndarray of str, shape (n_features,)
+        The column names.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(array, columns=feature_names, copy=False)
+
+
+def module_outputs(estimator: nn.Module | NeuralNet) -> Callable[[Tensor], Tensor]:
+    """Return the function from rows to outputs, in evaluation mode, of a module or a net.
+
+    A skorch net goes through its public `evaluation_step`, so that its own `infer` is honoured. Of
+    several outputs the first counts, as in skorch.
+
+    Parameters
+    ----------
+    estimator : torch.nn.Module or skorch.NeuralNet
+        A trained module, or an initialised net.
+
+    Returns
+    -------
+    callable (Tensor) -> Tensor
+        The outputs of each row.
+    """
+    if isinstance(estimator, NeuralNet):
+
+        def run(rows: Tensor) -> Any:
+            return estimator.evaluation_step((rows, None), training=False)
+    else:
+
+        def run(rows: Tensor) -> Any:
+            return estimator.eval()(rows)
+
+    def outputs(rows: Tensor) -> Tensor:
+        result = run(rows)
+        first: Tensor = result[0] if isinstance(result, tuple) else result
+        return first
+
+    return outputs
+
+
+def module_dtype(module: nn.Module) -> torch.dtype:
+    """Return the type of a module's first floating-point parameter, single precision if none.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module.
+
+    Returns
+    -------
+    torch.dtype
+        Its type.
+    """
+    tensors = (t for ts in (module.parameters(), module.buffers()) for t in ts)
+    return next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+
+
+def net_base(
+    estimator: nn.Module | NeuralNet,
+    sample: NDArray[Any],
+    device: str = "auto",
+    n_classes: int | None = None,
+) -> NetBase:
+    """Return the base behind a trained module or net, after looking at its output for one input.
+
+    Parameters
+    ----------
+    estimator : torch.nn.Module or skorch.NeuralNet
+        A trained module, or an initialised net.
+
+    sample : ndarray of shape (1, ...)
+        One input, which tells the number of outputs.
+
+    device : str, default="auto"
+        Where a module runs; a net stays where it is.
+
+    n_classes : int or None, default=None
+        Number of classes; None is the number of columns. Further columns do not vote.
+
+    Returns
+    -------
+    NetBase
+        The base.
+
+    Raises
+    ------
+    ValueError
+        If the outputs are not one row of at least two columns per input, or fewer than the classes.
+    """
+    module = estimator.module_ if isinstance(estimator, NeuralNet) else estimator
+    on = torch.device(
+        estimator.device or "cpu" if isinstance(estimator, NeuralNet) else torch_device(device)
+    )
+    if isinstance(estimator, nn.Module):
+        estimator = estimator.to(on)
+    dtype = module_dtype(module)
+    forward = module_outputs(estimator)
+    with torch.inference_mode():
+        outputs = forward(torch.as_tensor(sample, dtype=dtype, device=on))
+    if not isinstance(outputs, Tensor) or len(outputs) != 1:
+        raise ValueError(
+            f"estimator must return one row of outputs per input, got {type(outputs).__name__}"
+            f"{f' of shape {tuple(outputs.shape)}' if isinstance(outputs, Tensor) else ''}."
+        )
+    if isinstance(estimator, NeuralNetBinaryClassifier):
+        return NetBase(forward, 2, dtype, on, threshold=_logit_threshold(estimator))
+    n_columns = _columns(outputs)
+    if n_columns < (n_classes or 2):
+        raise ValueError(
+            f"estimator must return one column per class, got {n_columns} columns for the "
+            f"{n_classes} classes in y."
+        )
+    return NetBase(forward, n_classes or n_columns, dtype, on)
+
+
+def _columns(outputs: Tensor) -> int:
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise ValueError(
+            f"estimator must return at least two columns, one per class, got outputs of shape "
+            f"{tuple(outputs.shape)} for one input. A single-logit network votes by a threshold: "
+            f"wrap it in skorch's NeuralNetBinaryClassifier."
+        )
+    return outputs.shape[1]
+
+
+def torch_device(device: str) -> torch.device:
+    """Return the device a name stands for; "auto" is a GPU where there is one.
+
+    Parameters
+    ----------
+    device : str
+        A torch device or "auto".
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    ValueError
+        If torch does not know the name.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device must be 'auto' or a torch device such as 'cpu' or 'cuda:0', got {device!r}."
+        ) from error
+
+
+def _logit_threshold(net: NeuralNetBinaryClassifier) -> float:
+    """Return the threshold on the net's raw output that its probability threshold stands for."""
+    threshold = float(net.threshold)
+    if not isinstance(net.criterion_, nn.BCEWithLogitsLoss):
+        return threshold
+    if not 0 < threshold < 1:
+        return float("inf") if threshold >= 1 else -float("inf")
+    return float(np.log(threshold) - np.log1p(-threshold))

@@ -1,0 +1,153 @@
+"""The bounds by name: which formula belongs to which noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from randsmooth.bounds.gaussian import neyman_pearson_radius, pixeldp_radius, renyi_radius
+from randsmooth.bounds.laplace import (
+    laplace_pure_dp_radius,
+    laplace_radius,
+    laplace_renyi_radius,
+    laplace_teng_radius,
+)
+from randsmooth.bounds.uniform import uniform_radius
+
+__all__ = ["BOUNDS", "Bound", "best_bound"]
+
+RadiusFunction = Callable[[ArrayLike, ArrayLike | None, ArrayLike], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A way from two class probabilities to a radius, for one or more kinds of noise.
+
+    Parameters
+    ----------
+    name : str
+        Its key in `BOUNDS`.
+
+    radii : mapping of str to callable
+        For each noise by name, a function of (`p_lower`, `p_upper`, scale of the noise) that
+        returns the radius.
+
+    runner_up : bool
+        Whether part of the failure probability should be spent on the runner-up. Otherwise
+        all of it bounds the top class, and the others share what is left.
+    """
+
+    name: str
+    radii: Mapping[str, RadiusFunction]
+    runner_up: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "radii", MappingProxyType(dict(self.radii)))
+
+
+def _gaussian_neyman_pearson(
+    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
+) -> NDArray[np.float64]:
+    return neyman_pearson_radius(p_lower, p_upper, sigma=scale)
+
+
+def _gaussian_renyi(
+    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
+) -> NDArray[np.float64]:
+    return renyi_radius(p_lower, p_upper, sigma=scale)
+
+
+def _gaussian_pixeldp(
+    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
+) -> NDArray[np.float64]:
+    return pixeldp_radius(p_lower, p_upper, sigma=scale)
+
+
+def _laplace_quantile(
+    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
+) -> NDArray[np.float64]:
+    return laplace_radius(p_lower, p_upper, scale=scale)
+
+
+def _laplace_renyi(
+    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
+) -> NDArray[np.float64]:
+    return laplace_renyi_radius(p_lower, p_upper, scale=scale)
+
+
+def _laplace_pure_dp(
+    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
+) -> NDArray[np.float64]:
+    return laplace_pure_dp_radius(p_lower, p_upper, scale=scale)
+
+
+def _laplace_teng(
+    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
+) -> NDArray[np.float64]:
+    return laplace_teng_radius(p_lower, p_upper, scale=scale)
+
+
+def _uniform(
+    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
+) -> NDArray[np.float64]:
+    return uniform_radius(p_lower, p_upper, half_width=scale)
+
+
+_TIGHTEST: Mapping[str, RadiusFunction] = {
+    "gaussian": _gaussian_neyman_pearson,
+    "laplace": _laplace_quantile,
+    "uniform": _uniform,
+}
+
+BOUNDS: Mapping[str, Bound] = MappingProxyType(
+    {
+        bound.name: bound
+        for bound in (
+            Bound("neyman_pearson", _TIGHTEST, runner_up=True),
+            Bound("binary", _TIGHTEST, runner_up=False),
+            Bound("renyi", {"gaussian": _gaussian_renyi, "laplace": _laplace_renyi}, True),
+            Bound("pixeldp", {"gaussian": _gaussian_pixeldp, "laplace": _laplace_pure_dp}, True),
+            Bound("teng", {"laplace": _laplace_teng}, True),
+        )
+    }
+)
+"""Read-only mapping of every bound by its name."""
+
+
+def best_bound(noise_name: str) -> str:
+    """Name of the tightest sound bound for a noise.
+
+    No other bound in `BOUNDS` gives a larger radius for the same two probabilities.
+
+    Parameters
+    ----------
+    noise_name : str
+        Name of the noise: "gaussian", "laplace" or "uniform".
+
+    Returns
+    -------
+    str
+        A key of `BOUNDS`.
+
+    Raises
+    ------
+    ValueError
+        If no bound is known for that noise.
+
+    Examples
+    --------
+    >>> from randsmooth.bounds import BOUNDS, best_bound
+    >>> best_bound("gaussian")
+    'neyman_pearson'
+    >>> BOUNDS[best_bound("uniform")].radii["uniform"](0.9, 0.2, 1.0).round(3)
+    np.float64(0.8)
+    """
+    if noise_name not in _TIGHTEST:
+        raise ValueError(
+            f"noise_name must be one of {', '.join(map(repr, _TIGHTEST))}, got {noise_name!r}."
+        )
+    return "neyman_pearson"

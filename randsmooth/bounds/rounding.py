@@ -1,0 +1,92 @@
+"""Radii are rounded down: never above the exact value, whatever the arithmetic did."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_EPSILON = float(np.finfo(np.float64).eps)
+_LARGEST = float(np.finfo(np.float64).max)
+
+
+def rounded_down(
+    radius: NDArray[np.float64],
+    input_error: NDArray[np.float64],
+    numerical_error: NDArray[np.float64],
+    *,
+    tolerance: float,
+) -> NDArray[np.float64]:
+    """Lower a radius past the errors of its inputs and of its own evaluation.
+
+    Next to a tie, and next to certainty, the last bit of a probability moves the radius by
+    more than any useful tolerance. What is given up for such bits is therefore limited to
+    `tolerance` times the radius; the error of the evaluation is always given up in full.
+
+    Parameters
+    ----------
+    radius : ndarray of float64
+        The radius as evaluated.
+
+    input_error : ndarray of float64
+        How far it is too large if each probability was rounded in its favour.
+
+    numerical_error : ndarray of float64
+        How far the evaluation may be off.
+
+    tolerance : float
+        Largest share of the radius to give up for the inputs.
+
+    Returns
+    -------
+    ndarray of float64
+        The lowered radius, at least 0. An infinite radius stays infinite.
+    """
+    infinite = np.isinf(radius)
+    finite = np.where(infinite, 0.0, radius)
+    given_up = np.minimum(np.where(infinite, 0.0, input_error), tolerance * finite)
+    lowered = finite - given_up - np.where(infinite, 0.0, numerical_error)
+    return np.where(infinite, np.inf, np.maximum(np.nextafter(lowered, -1.0), 0.0))
+
+
+def scaled_down(
+    name: str, scale: ArrayLike, unit_radius: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Radius for a noise of any scale, rounded down, from the radius for scale 1.
+
+    Parameters
+    ----------
+    name : str
+        Name of the parameter that holds the scale, for the message.
+
+    scale : array-like of float
+        Scale of the noise, positive and finite.
+
+    unit_radius : ndarray of float64
+        Radius for scale 1, already rounded down.
+
+    Returns
+    -------
+    ndarray of float64
+        Their product; a float64 scalar where both are scalars.
+
+    Raises
+    ------
+    TypeError
+        If the scale is not numeric.
+
+    ValueError
+        If the scale is not positive or not finite.
+    """
+    array = np.asarray(scale)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be a real number, got {scale!r}.")
+    array = array.astype(np.float64)
+    broken = ~((array > 0) & np.isfinite(array))
+    if broken.any():
+        raise ValueError(f"{name} must be positive and finite, got {array[broken].item(0)!r}.")
+    with np.errstate(over="ignore", under="ignore"):
+        product = array * (unit_radius * (1 - 4 * _EPSILON))
+    product = np.where(np.isinf(product) & np.isfinite(unit_radius), _LARGEST, product)
+    lowered = np.where(np.isinf(product), np.inf, np.maximum(np.nextafter(product, -1.0), 0.0))
+    result: NDArray[np.float64] = lowered[()]
+    return result

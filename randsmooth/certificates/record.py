@@ -1,0 +1,383 @@
+"""The frozen record of a certification run, one row per input."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from randsmooth.bounds import BOUNDS
+from randsmooth.certificates.archive import read_archive, write_archive
+from randsmooth.certificates.rules import check_facts, check_rows, class_labels, vote_counts
+from randsmooth.certificates.tsv import write_tsv
+from randsmooth.metrics import certified_accuracy
+from randsmooth.noise import Noise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Certificates"]
+
+_ROWS = {
+    "radius": np.float64,
+    "abstained": np.bool_,
+    "p_lower": np.float64,
+    "p_upper": np.float64,
+    "n_draws": np.int64,
+    "seconds": np.float64,
+}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Certificates:
+    """The record of a certification run, one row per input.
+
+    Each row holds with probability at least 1 - `alpha` over the noise drawn for it: unless the row
+    abstained, the smoothed classifier answers `label` at every point closer to the input than
+    `radius`, in the norm of the noise. Nothing is claimed for all rows at once; see
+    `randsmooth.metrics.certified_accuracy_interval` for what follows for a whole test set.
+
+    The votes are kept, so any bound or failure probability can be evaluated anew without a single
+    forward pass. Arrays are read-only.
+
+    Parameters
+    ----------
+    label : ndarray of shape (n_rows,)
+        Class with the most selection votes, the first of `classes` where several tie. It is given
+        for rows that abstained too.
+
+    radius : ndarray of float64, shape (n_rows,)
+        Certified radius in the units of the inputs, 0 where `abstained`.
+
+    abstained : ndarray of bool, shape (n_rows,)
+        Whether nothing is certified: not ``p_lower > p_upper``.
+
+    p_lower : ndarray of float64, shape (n_rows,)
+        Lower confidence bound on the probability of `label` under noise.
+
+    p_upper : ndarray of float64, shape (n_rows,)
+        Upper confidence bound on the probability of every other class.
+
+    selection_counts : ndarray of int64, shape (n_rows, n_classes)
+        Votes of the draws that chose `label`.
+
+    counts : ndarray of int64, shape (n_rows, n_classes)
+        Votes of the draws that bound its probability.
+
+    n_draws : ndarray of int64, shape (n_rows,)
+        Number of estimation draws, the sum of each row of `counts`.
+
+    seconds : ndarray of float64, shape (n_rows,)
+        Wall-clock time of each row, its share of the batch; 0 where unknown.
+
+    noise : Noise
+        The noise that was added.
+
+    bound : str
+        Name of the bound behind `radius`.
+
+    alpha : float
+        Failure probability of each row.
+
+    classes : ndarray of shape (n_classes,)
+        Class labels, in the order of the columns of the counts.
+
+    noise_seed : int or None
+        Seed of the noise, None where unknown.
+
+    versions : mapping of str to str
+        Versions of the packages that drew the votes.
+
+    Raises
+    ------
+    ValueError
+        If the fields contradict each other.
+
+    TypeError
+        If `noise`, `bound` or `noise_seed` has the wrong type.
+
+    Examples
+    --------
+    >>> from randsmooth.certificates import certify_counts
+    >>> votes = [[990, 10], [480, 520]]
+    >>> record = certify_counts([[9, 1], [4, 6]], votes, sigma=0.5, bound="binary")
+    >>> record
+    Certificates(n_inputs=2, n_abstained=1, bound='binary', norm='l2', alpha=0.001)
+    >>> record.label, record.radius.round(3)
+    (array([0, 1]), array([0.989, 0.   ]))
+    """
+
+    label: NDArray[Any]
+    radius: NDArray[np.float64]
+    abstained: NDArray[np.bool_]
+    p_lower: NDArray[np.float64]
+    p_upper: NDArray[np.float64]
+    selection_counts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    n_draws: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    noise: Noise
+    bound: str
+    alpha: float
+    classes: NDArray[Any]
+    noise_seed: int | None
+    versions: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        selection_counts, counts = vote_counts(self.selection_counts, self.counts)
+        columns: dict[str, NDArray[Any]] = {
+            name: np.array(getattr(self, name), dtype=dtype) for name, dtype in _ROWS.items()
+        }
+        columns["label"] = np.array(self.label)
+        for name, column in columns.items():
+            if column.shape != counts.shape[:1]:
+                raise ValueError(
+                    f"{name} must have one entry per row of counts, shape {counts.shape[:1]}, "
+                    f"got shape {column.shape}."
+                )
+        columns["classes"] = class_labels(self.classes, counts.shape[1])
+        columns |= {"selection_counts": selection_counts, "counts": counts}
+        for name, column in columns.items():
+            column.setflags(write=False)
+            object.__setattr__(self, name, column)
+        object.__setattr__(self, "versions", dict(self.versions))
+        check_facts(self)
+        check_rows(self)
+
+    def __len__(self) -> int:
+        return len(self.radius)
+
+    def __repr__(self) -> str:
+        return (
+            f"Certificates(n_inputs={len(self)}, n_abstained={int(self.abstained.sum())}, "
+            f"bound={self.bound!r}, norm={self.noise.norm!r}, alpha={self.alpha:g})"
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of the run as a whole, in plain Python values."""
+        return {
+            "noise": self.noise.name,
+            "sigma": self.noise.scale,
+            "bound": self.bound,
+            "alpha": self.alpha,
+            "noise_seed": self.noise_seed,
+            "versions": dict(self.versions),
+        }
+
+    def take(self, rows: ArrayLike | slice) -> Self:
+        """Return the record of some of the inputs.
+
+        Parameters
+        ----------
+        rows : slice, int, array-like of int or array-like of bool
+            Which rows, as NumPy indexes an array.
+
+        Returns
+        -------
+        Certificates
+            Their record, in the order asked for.
+        """
+        index = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows)]
+        index = np.atleast_1d(index)
+        per_row = ("label", "selection_counts", "counts", *_ROWS)
+        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in per_row})
+
+    def with_bound(self, bound: str | Callable[..., ArrayLike]) -> Certificates:
+        """Return the record that another bound gives for the same votes.
+
+        Each record spends the whole of `alpha` by itself. Choosing, row by row, the better of two
+        records that each spent `alpha` is not a certificate at `alpha`: choose the bound first.
+
+        Parameters
+        ----------
+        bound : str or callable
+            As in `certify_counts`.
+
+        Returns
+        -------
+        Certificates
+            The new record. Nothing is drawn.
+        """
+        return self._certified_anew(bound=bound, alpha=self.alpha)
+
+    def with_alpha(
+        self, alpha: float, *, bound: str | Callable[..., ArrayLike] | None = None
+    ) -> Certificates:
+        """Return the record of the same votes at another failure probability.
+
+        Each record spends the whole of its `alpha` by itself. Choosing the better of two records
+        that each spent `alpha` is not a certificate at `alpha`: choose the level first.
+
+        Parameters
+        ----------
+        alpha : float
+            Failure probability of each row, strictly between 0 and 1.
+
+        bound : str, callable or None, default=None
+            Bound of the new record, None for the same again. A bound of your own must be given
+            here once more, since the record knows only its name.
+
+        Returns
+        -------
+        Certificates
+            The new record. Nothing is drawn.
+        """
+        if bound is None and self.bound not in BOUNDS:
+            raise ValueError(
+                f"bound must be given to with_alpha where it is a function of your own, "
+                f"got None for {self.bound!r}. Pass the function: with_alpha(alpha, bound=...)."
+            )
+        return self._certified_anew(bound=bound or self.bound, alpha=alpha)
+
+    def _certified_anew(
+        self, *, bound: str | Callable[..., ArrayLike], alpha: float
+    ) -> Certificates:
+        from randsmooth.certificates.from_counts import certify_counts
+
+        kept = ("noise", "classes", "noise_seed", "seconds", "versions")
+        return certify_counts(
+            self.selection_counts,
+            self.counts,
+            alpha=alpha,
+            bound=bound,
+            **{name: getattr(self, name) for name in kept},
+        )
+
+    def certified_accuracy(self, y: ArrayLike, radii: ArrayLike) -> NDArray[np.float64]:
+        """Return the share of inputs that are right and certified at each radius.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_rows,)
+            True labels.
+
+        radii : array-like of float
+            Radii to evaluate. An abstention counts as wrong at every one, 0 included.
+
+        Returns
+        -------
+        ndarray of float64, shape of `radii`
+            Shares, from 0 to 1.
+        """
+        return certified_accuracy(y, self.label, self.radius, radii, abstained=self.abstained)
+
+    def leading_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the estimation votes for `label`, and the most votes for any other class."""
+        chosen = self.selection_counts.argmax(axis=1)[:, np.newaxis]
+        others = self.counts.copy()
+        np.put_along_axis(others, chosen, -1, axis=1)
+        return np.take_along_axis(self.counts, chosen, axis=1)[:, 0], others.max(axis=1)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the record as a pandas DataFrame, one row per input.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``label``, ``radius``, ``abstained``, ``p_lower``, ``p_upper``, ``n_draws``,
+            ``top_count``, ``runner_up_count`` and ``seconds``. The facts of the run are in
+            ``attrs``.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "to_frame needs pandas, which is not installed: pip install 'randsmooth[tables]'."
+            ) from error
+        top, runner_up = self.leading_counts()
+        frame = pd.DataFrame(
+            {
+                "label": self.label,
+                "radius": self.radius,
+                "abstained": self.abstained,
+                "p_lower": self.p_lower,
+                "p_upper": self.p_upper,
+                "n_draws": self.n_draws,
+                "top_count": top,
+                "runner_up_count": runner_up,
+                "seconds": self.seconds,
+            }
+        )
+        frame.attrs |= self.facts
+        return frame
+
+    def to_tsv(
+        self,
+        path: str | os.PathLike[str],
+        y: ArrayLike | None = None,
+        *,
+        index: ArrayLike | None = None,
+    ) -> None:
+        """Write the log of the run in the layout that published logs share.
+
+        The columns are ``idx``, ``label`` (the true one), ``predict`` (-1 where abstained),
+        ``radius``, ``correct`` and ``time`` in seconds; then ``p_lower``, ``p_upper``,
+        ``abstained``, ``n_draws``, ``top_count`` and ``runner_up_count``. Numbers are rounded
+        outward, so that no printed radius is above the certified one.
+        `randsmooth.logs.read_log` reads the file back.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file to write.
+
+        y : array-like of shape (n_rows,) or None, default=None
+            True labels. Without them ``label`` and ``correct`` are written as ``NA``.
+
+        index : array-like of int, shape (n_rows,), or None, default=None
+            Numbers of the inputs in their data set, 0, 1, 2, ... by default.
+        """
+        write_tsv(self, path, y, index=index)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole record to one file, without pickle.
+
+        The file is a NumPy archive of the arrays with a JSON header. It appears whole or not at
+        all, and `load` gives back every number exactly.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file to write; the customary ending is ``.npz``.
+
+        Raises
+        ------
+        ValueError
+            If the noise is not one of `randsmooth.noise.NOISES`.
+
+        TypeError
+            If `classes` are Python objects other than strings.
+        """
+        write_archive(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a record that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file to read.
+
+        Returns
+        -------
+        Certificates
+            The record.
+
+        Raises
+        ------
+        InvalidFileError
+            If the file is missing, cut short, corrupted, or something else.
+        """
+        return read_archive(path, cls)

@@ -1,0 +1,93 @@
+"""What must hold of the numbers in a record."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from randsmooth.noise import Noise
+
+if TYPE_CHECKING:
+    from randsmooth.certificates.record import Certificates
+
+__all__ = ["check_alpha", "check_facts", "check_rows", "class_labels", "vote_counts"]
+
+
+def vote_counts(
+    selection_counts: ArrayLike, counts: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return both tables of votes as integers, or say what is wrong with them."""
+    votes = []
+    for name, given in (("selection_counts", selection_counts), ("counts", counts)):
+        array = np.asarray(given)
+        if array.ndim != 2 or array.shape[1] < 2:
+            raise ValueError(
+                f"{name} must have shape (n_rows, n_classes) with at least 2 classes, "
+                f"got shape {array.shape}."
+            )
+        if array.dtype.kind not in "iu":
+            raise ValueError(f"{name} must hold integers, got dtype {array.dtype}.")
+        if (array < 0).any():
+            raise ValueError(f"{name} must not be negative, got {array.min()}.")
+        votes.append(array.astype(np.int64))
+    if votes[0].shape != votes[1].shape:
+        raise ValueError(
+            f"selection_counts and counts must have the same shape, "
+            f"got {votes[0].shape} and {votes[1].shape}."
+        )
+    return votes[0], votes[1]
+
+
+def class_labels(classes: ArrayLike, n_classes: int) -> NDArray[Any]:
+    """Return the class labels as an array, or say what is wrong with them."""
+    labels = np.array(classes)
+    if labels.shape != (n_classes,) or len(set(labels.tolist())) != n_classes:
+        raise ValueError(
+            f"classes must be {n_classes} different labels, one per column of counts, "
+            f"got {classes!r}."
+        )
+    return labels
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a failure probability outside (0, 1)."""
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must lie strictly between 0 and 1, got {alpha!r}.")
+
+
+def check_facts(record: Certificates) -> None:
+    """Refuse a record whose facts of the run are of the wrong type or range."""
+    check_alpha(record.alpha)
+    if not isinstance(record.noise, Noise):
+        raise TypeError(f"noise must be a randsmooth.noise.Noise, got {record.noise!r}.")
+    if not isinstance(record.bound, str):
+        raise TypeError(f"bound must be the name of a bound, got {record.bound!r}.")
+    if record.bound in ("", "auto"):
+        raise ValueError(f"bound must name the bound that was used, got {record.bound!r}.")
+    if not isinstance(record.noise_seed, Integral | None):
+        raise TypeError(f"noise_seed must be an integer or None, got {record.noise_seed!r}.")
+
+
+def check_rows(record: Certificates) -> None:
+    """Refuse a record whose rows contradict themselves or the counts."""
+    lower, upper = record.p_lower, record.p_upper
+    chosen = record.classes[record.selection_counts.argmax(axis=1)]
+    rules = {
+        "p_lower must lie between 0 and 1": (lower >= 0) & (lower <= 1),
+        "p_upper must lie between 0 and 1": (upper >= 0) & (upper <= 1),
+        "abstained must be where p_lower is not above p_upper": record.abstained
+        == ~(lower > upper),
+        "radius must be at least 0, and 0 where abstained": np.where(
+            record.abstained, record.radius == 0, record.radius >= 0
+        ),
+        "n_draws must be the sum of the counts": record.n_draws == record.counts.sum(axis=1),
+        "label must be the class with the most selection votes": record.label == chosen,
+        "seconds must be finite and at least 0": (record.seconds >= 0)
+        & np.isfinite(record.seconds),
+    }
+    for rule, holds in rules.items():
+        if not np.all(holds):
+            raise ValueError(f"{rule}, got otherwise in row {int(np.argmin(holds))}.")

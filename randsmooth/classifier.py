@@ -1,0 +1,539 @@
+"""SmoothedClassifier: train for noise, vote, certify."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import Tags, check_array, check_random_state, get_tags
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    _routing_enabled,
+    process_routing,
+)
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from randsmooth.bounds import BOUNDS, best_bound
+from randsmooth.certificates import Certificates, certify_counts
+from randsmooth.exceptions import CertificationError, TooFewDrawsWarning
+from randsmooth.fitting import (
+    Recipe,
+    fit_estimator,
+    frozen_classes,
+    input_dtype,
+    own_estimator,
+    unwrap,
+    voting_base,
+)
+from randsmooth.intervals import smallest_certifying_trials
+from randsmooth.noise import Noise, Stream, noise_from_name
+from randsmooth.parallel import count_in_chunks
+from randsmooth.voting import Ballot, automatic_batch_size
+
+__all__ = ["SmoothedClassifier"]
+
+
+class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    r"""A classifier smoothed by noise, whose predictions come with a certified radius.
+
+    It returns the class that its base classifier :math:`f` returns most often on noisy copies of
+    the input, :math:`g(x) = \arg\max_c P(f(x + \varepsilon) = c)`, and certifies from vote counts a
+    radius within which no change of the input changes :math:`g`.
+
+    The guarantee: for each input that was chosen before the noise was seen, with probability at
+    least 1 - `alpha` over the draws of the noise, :math:`g` is constant at the reported label in
+    the open ball of the reported radius, in the norm of the noise. Draws that choose the label and
+    draws that bound its probability are disjoint. Floating-point noise is taken to be what it
+    approximates: the sum of input and noise is treated as exact.
+
+    Parameters
+    ----------
+    estimator : torch.nn.Module (class or instance), skorch net, scikit-learn classifier, \
+FrozenEstimator or None, default=None
+        The base. A module is trained as a skorch net with Adam for 30 epochs; an instance is
+        copied, and its weights are the starting point. `FrozenEstimator` around any of them, a bare
+        trained module included, is never trained. None is `LogisticRegression()`. Everything
+        inside it, scaling included, happens after the noise is added.
+
+    sigma : float, default=0.25
+        Scale of the noise, in the units of `X` as handed in: the standard deviation of Gaussian
+        noise, the scale of Laplace noise, the half-width of uniform noise.
+
+    noise : {"gaussian", "laplace", "uniform"} or Noise, default="gaussian"
+        The noise. Gaussian certifies in :math:`\ell_2`, the others in :math:`\ell_1`. A `Noise`
+        object carries its own scale, and `sigma` is not used.
+
+    training : {"auto", "stability", "augmentation"}, TrainingStrategy or None, default="auto"
+        How to train for the noise. "auto" is stability training for torch and skorch bases and
+        augmentation by noisy copies for others; None trains on the inputs as they are.
+
+    bound : str or callable, default="auto"
+        From probabilities to radius: a name in `randsmooth.bounds.BOUNDS`, "auto" for the tightest
+        sound one, or a function ``bound(p_lower, p_upper, sigma=...)``. "binary" reproduces
+        published tables.
+
+    n_selection : int, default=100
+        Draws that choose the label of each input.
+
+    n_estimation : int, default=10_000
+        Fresh draws that bound its probability.
+
+    alpha : float, default=0.001
+        Failure probability of each input's certificate.
+
+    common_noise : bool, default=True
+        Whether all inputs share one bank of noise, which is faster. Every certificate holds by
+        itself either way; with common noise, certificates of different inputs are dependent.
+
+    batch_size : int or "auto", default="auto"
+        Rows of one forward pass.
+
+    device : str, default="auto"
+        Where a torch base runs; "auto" is a GPU where there is one. A skorch net keeps its own
+        device unless another is named.
+
+    n_jobs : int or None, default=None
+        Workers over the inputs, as in joblib. Threads, unless a `joblib.parallel_config` says
+        otherwise.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the weights, the order of the batches, and the noise.
+
+    verbose : int, default=0
+        Whether to show progress.
+
+    Attributes
+    ----------
+    estimator_ : object
+        The trained base.
+
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+
+    n_features_in_ : int
+        Number of features, or of channels, seen in `fit`.
+
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Column names, where `X` was a table.
+
+    input_shape_ : tuple of int
+        Shape of one input.
+
+    noise_ : Noise
+        The noise.
+
+    noise_seed_ : int
+        Seed of the noise, drawn once in `fit`: everything after `fit` is deterministic.
+
+    See Also
+    --------
+    randsmooth.Certificates : What `certificates` returns.
+    randsmooth.training : The training strategies.
+
+    Notes
+    -----
+    Results depend on the noise seed, the input and the parameters alone: not on the batch size, the
+    order of the inputs or the number of jobs. Inputs that were searched for against one noise bank
+    must be certified with another: hand a fresh `noise_seed` to `certify`.
+
+    References
+    ----------
+    .. [1] J. Cohen, E. Rosenfeld and Z. Kolter, "Certified adversarial robustness via randomized
+       smoothing", ICML 2019.
+
+    .. [2] B. Li, C. Chen, W. Wang and L. Carin, "Certified adversarial robustness with additive
+       noise", NeurIPS 2019.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import train_test_split
+    >>> from randsmooth import SmoothedClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X / 16, y, random_state=0)
+    >>> clf = SmoothedClassifier(sigma=0.25, n_estimation=1000, random_state=0)
+    >>> clf = clf.fit(X_train, y_train)
+    >>> radii = clf.certify(X_test[:5])
+    >>> radii.shape, bool((radii >= 0).all())
+    ((5,), True)
+    """
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        sigma: float = 0.25,
+        *,
+        noise: str | Noise = "gaussian",
+        training: Any = "auto",
+        bound: Any = "auto",
+        n_selection: int = 100,
+        n_estimation: int = 10_000,
+        alpha: float = 0.001,
+        common_noise: bool = True,
+        batch_size: int | str = "auto",
+        device: str = "auto",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.estimator = estimator
+        self.sigma = sigma
+        self.noise = noise
+        self.training = training
+        self.bound = bound
+        self.n_selection = n_selection
+        self.n_estimation = n_estimation
+        self.alpha = alpha
+        self.common_noise = common_noise
+        self.batch_size = batch_size
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: ArrayLike, y: ArrayLike, **fit_params: Any) -> Self:
+        """Train the base for the noise.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            The inputs: a table, images, any shape.
+
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        **fit_params : dict
+            Passed on to the base's `fit`. Values that come one per input, such as sample weights,
+            are repeated for its noisy copies.
+
+        Returns
+        -------
+        SmoothedClassifier
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is out of range, or the labels do not fit the base.
+
+        TypeError
+            If a parameter is of the wrong kind.
+
+        Warns
+        -----
+        WeightLeakWarning
+            If a net holds a module instance, whose weights every clone inherits.
+        """
+        self._check_parameters()
+        X_array, y_array = validate_data(
+            self, _on_host(X), y, dtype=(np.float64, np.float32), allow_nd=True
+        )
+        check_classification_targets(y_array)
+        self.input_shape_ = X_array.shape[1:]
+        random = check_random_state(self.random_state)
+        self.noise_ = noise_from_name(self.noise, self.sigma)
+        self.noise_seed_ = int(random.randint(2**31 - 1))
+        estimator, frozen = unwrap(self.estimator)
+        if frozen:
+            self.classes_ = frozen_classes(estimator, X_array, y_array, self.device)
+            self.estimator_ = estimator
+            return self
+        encoder = LabelEncoder().fit(y_array)
+        self.classes_ = encoder.classes_
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y must hold at least two classes, got one class: {self.classes_.tolist()}."
+            )
+        self.estimator_ = fit_estimator(
+            own_estimator(estimator, self.device, self.verbose),
+            X_array,
+            encoder.transform(y_array).astype(np.int64),
+            Recipe(self.noise_, self.training, int(random.randint(2**31 - 1)), self.device),
+            feature_names=getattr(self, "feature_names_in_", None),
+            fit_params=self._routed(fit_params),
+        )
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the class with the most votes among the selection draws; it never abstains.
+
+        These are the labels that `certificates` reports.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            The inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Predicted labels.
+        """
+        votes = self._selection_votes(X)
+        labels: NDArray[Any] = self.classes_[votes.argmax(axis=1)]
+        return labels
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the vote shares of the classes among the selection draws.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            The inputs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Shares, in the order of `classes_`. Their resolution is 1 / `n_selection`.
+        """
+        return self._selection_votes(X) / self.n_selection
+
+    def certify(self, X: ArrayLike, *, noise_seed: int | None = None) -> NDArray[np.float64]:
+        """Return the certified radius of each input.
+
+        Each input's radius is valid with probability at least 1 - `alpha` over the noise, provided
+        the input was chosen before that noise was seen.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            The inputs.
+
+        noise_seed : int or None, default=None
+            Seed of the noise bank; None is `noise_seed_`.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_samples,)
+            Radii in the units of `X`, in the norm of the noise; 0 where the classifier abstains.
+
+        Raises
+        ------
+        CertificationError
+            If some inputs could not be classified. The error keeps what was computed.
+
+        Warns
+        -----
+        TooFewDrawsWarning
+            If `n_estimation` draws can never certify at this `alpha`.
+        """
+        return self.certificates(X, noise_seed=noise_seed).radius
+
+    def certificates(self, X: ArrayLike, *, noise_seed: int | None = None) -> Certificates:
+        """Return the whole record of a certification: labels, radii, bounds and votes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            The inputs.
+
+        noise_seed : int or None, default=None
+            Seed of the noise bank; None is `noise_seed_`.
+
+        Returns
+        -------
+        Certificates
+            One row per input.
+
+        Raises
+        ------
+        CertificationError
+            If some inputs could not be classified. Its `certificates` holds the record, in which
+            they abstain, and its `failed` their rows.
+
+        Warns
+        -----
+        TooFewDrawsWarning
+            If `n_estimation` draws can never certify at this `alpha`.
+        """
+        started = time.perf_counter()
+        check_is_fitted(self)
+        self._check_parameters()
+        self._warn_of_too_few_draws()
+        seed = self.noise_seed_ if noise_seed is None else _checked_seed(noise_seed)
+        X_array = self._validated(X)
+        selection, errors = self._votes(X_array, Stream.SELECTION, seed)
+        estimation, more = self._votes(X_array, Stream.ESTIMATION, seed)
+        errors = {**more, **errors}
+        failed = np.array(sorted(errors), dtype=np.intp)
+        selection[failed], estimation[failed] = 0, 0
+        certificates = certify_counts(
+            selection,
+            estimation,
+            noise=self.noise_,
+            alpha=self.alpha,
+            bound=self.bound,
+            classes=self.classes_,
+            noise_seed=seed,
+            seconds=np.full(len(X_array), (time.perf_counter() - started) / len(X_array)),
+        )
+        if errors:
+            raise _certification_error(errors, certificates)
+        return certificates
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return how parameters of `fit` reach the base.
+
+        Returns
+        -------
+        MetadataRouter
+            The routing.
+        """
+        estimator, _ = unwrap(self.estimator)
+        if not hasattr(estimator, "get_metadata_routing") or isinstance(estimator, type):
+            estimator = LogisticRegression()
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        return MetadataRouter(owner=self).add(estimator=estimator, method_mapping=mapping)
+
+    def __sklearn_tags__(self) -> Tags:
+        """Return the tags: dense finite inputs of any shape."""
+        tags = super().__sklearn_tags__()
+        estimator, _ = unwrap(self.estimator)
+        if hasattr(estimator, "__sklearn_tags__") and not isinstance(estimator, type):
+            inner = get_tags(estimator)
+            if inner.classifier_tags is not None:
+                tags.classifier_tags.poor_score = inner.classifier_tags.poor_score
+        tags.input_tags.sparse = False
+        tags.input_tags.allow_nan = False
+        tags.input_tags.three_d_array = True
+        return tags
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    def _selection_votes(self, X: ArrayLike) -> NDArray[np.int64]:
+        check_is_fitted(self)
+        self._check_parameters()
+        votes, errors = self._votes(self._validated(X), Stream.SELECTION, self.noise_seed_)
+        if errors:
+            raise _certification_error(errors, None)
+        return votes
+
+    def _votes(
+        self, X: NDArray[Any], stream: Stream, noise_seed: int
+    ) -> tuple[NDArray[np.int64], dict[int, Exception]]:
+        """Return the votes for each class, and the errors of the inputs that failed."""
+        n_draws = self.n_selection if stream == Stream.SELECTION else self.n_estimation
+        X = X.astype(input_dtype(self.estimator_, X.dtype), copy=False)
+        base = voting_base(
+            self.estimator_,
+            self._base_labels(),
+            X,
+            device=self.device,
+            feature_names=getattr(self, "feature_names_in_", None),
+        )
+        counts, errors = count_in_chunks(
+            base,
+            X,
+            Ballot(self.noise_, noise_seed, stream, n_draws, self.common_noise),
+            batch_size=automatic_batch_size(base, X.shape[1:])
+            if self.batch_size == "auto"
+            else int(self.batch_size),
+            n_jobs=self.n_jobs,
+            description=f"{stream.name.lower()} draws",
+            verbose=self.verbose,
+        )
+        for row in np.flatnonzero(counts[:, -1]):
+            errors[int(row)] = ValueError(
+                f"{counts[row, -1]} of {n_draws} network outputs are not finite"
+            )
+        return counts[:, :-1], errors
+
+    def _base_labels(self) -> NDArray[Any]:
+        """Return what the base's `predict` returns for each class: its own labels, or indices."""
+        _, frozen = unwrap(self.estimator)
+        return self.classes_ if frozen else np.arange(len(self.classes_))
+
+    def _validated(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the inputs as an array, of the shape seen in `fit`."""
+        X = _on_host(X)
+        accepted = {"dtype": (np.float64, np.float32), "allow_nd": True}
+        array: NDArray[Any]
+        if len(self.input_shape_) == 1 and len(getattr(X, "shape", (0, 0))) <= 2:
+            array = validate_data(self, X, reset=False, **accepted)
+        else:
+            array = check_array(X, input_name="X", estimator=self, **accepted)
+        if array.shape[1:] != self.input_shape_:
+            raise ValueError(
+                f"X must hold inputs of shape {self.input_shape_}, as seen in fit, got inputs of "
+                f"shape {array.shape[1:]}."
+            )
+        return array
+
+    def _routed(self, fit_params: dict[str, Any]) -> dict[str, Any]:
+        if not _routing_enabled():
+            return fit_params
+        routed: dict[str, Any] = process_routing(self, "fit", **fit_params).estimator.fit
+        return routed
+
+    def _check_parameters(self) -> None:
+        """Check what the constructor only stores."""
+        noise_from_name(self.noise, self.sigma)
+        _check_bound(self.bound)
+        for name in ("n_selection", "n_estimation"):
+            _check_positive_integer(name, getattr(self, name))
+        if self.batch_size != "auto":
+            _check_positive_integer("batch_size", self.batch_size, "'auto' or ")
+        if not (isinstance(self.alpha, Real) and 0 < self.alpha < 1):
+            raise ValueError(f"alpha must lie strictly between 0 and 1, got {self.alpha!r}.")
+
+    def _warn_of_too_few_draws(self) -> None:
+        name = best_bound(self.noise_.name) if self.bound == "auto" else self.bound
+        runner_up = BOUNDS[name].runner_up if isinstance(name, str) else True
+        needed = smallest_certifying_trials(alpha=self.alpha * (0.9 if runner_up else 1.0))
+        if self.n_estimation < needed:
+            warnings.warn(
+                f"n_estimation={self.n_estimation} draws can never certify at alpha={self.alpha}: "
+                f"every input abstains. The smallest number that can is {needed}.",
+                TooFewDrawsWarning,
+                stacklevel=3,
+            )
+
+
+def _check_positive_integer(name: str, value: Any, alternative: str = "") -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be {alternative}a positive integer, got {value!r}.")
+
+
+def _check_bound(bound: Any) -> None:
+    if callable(bound) or bound == "auto" or (isinstance(bound, str) and bound in BOUNDS):
+        return
+    names = ", ".join(map(repr, ("auto", *BOUNDS)))
+    raise ValueError(f"bound must be one of {names} or a callable, got {bound!r}.")
+
+
+def _checked_seed(noise_seed: Any) -> int:
+    if not isinstance(noise_seed, (int, np.integer)) or not 0 <= noise_seed < 2**63:
+        raise ValueError(f"noise_seed must be an integer from 0 to 2**63 - 1, got {noise_seed!r}.")
+    return int(noise_seed)
+
+
+def _on_host(X: Any) -> Any:
+    """Return tensors as arrays, wherever they are, and anything else as it is."""
+    return X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else X
+
+
+def _certification_error(
+    errors: dict[int, Exception], certificates: Certificates | None
+) -> CertificationError:
+    failed = np.array(sorted(errors), dtype=np.intp)
+    first = errors[int(failed[0])]
+    kept = "" if certificates is None else " The other rows are in this error's `certificates`."
+    error = CertificationError(
+        f"X has {len(failed)} inputs that the base could not classify, rows "
+        f"{failed[:5].tolist()}{'...' if len(failed) > 5 else ''}; the first: {first}. "
+        f"Check these inputs, or the base's weights.{kept}",
+        certificates,
+        failed,
+    )
+    error.__cause__ = first
+    return error

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+
+from randsmooth.noise import (
+    NOISES,
+    Gaussian,
+    Laplace,
+    Noise,
+    Stream,
+    Uniform,
+    block_generator,
+    draws_per_block,
+    noise_from_name,
+    row_key,
+)
+
+DISTRIBUTIONS = {
+    "gaussian": lambda scale: stats.norm(scale=scale),
+    "laplace": lambda scale: stats.laplace(scale=scale),
+    "uniform": lambda scale: stats.uniform(-scale, 2 * scale),
+}
+
+
+@pytest.mark.parametrize("name", NOISES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_draws_have_the_distribution_they_are_named_for(name: str, dtype: type) -> None:
+    drawn = NOISES[name](0.7).draw(500, (13, 7), np.random.default_rng(3), dtype=dtype)
+    assert drawn.shape == (500, 13, 7)
+    assert drawn.dtype == dtype
+    assert stats.kstest(drawn.ravel(), DISTRIBUTIONS[name](0.7).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_coordinates_and_draws_are_uncorrelated(name: str) -> None:
+    drawn = NOISES[name](1.0).draw(20_000, (3, 2), np.random.default_rng(0)).reshape(-1, 6)
+    correlation = np.corrcoef(drawn, rowvar=False) - np.eye(6)
+    assert np.abs(correlation).max() < 5 / math.sqrt(20_000)
+    assert np.abs(np.corrcoef(drawn[1:, 0], drawn[:-1, 0])[0, 1]) < 5 / math.sqrt(20_000)
+
+
+@pytest.mark.parametrize(("kind", "norm"), [(Gaussian, "l2"), (Laplace, "l1"), (Uniform, "l1")])
+def test_each_noise_names_the_norm_it_certifies(kind: type[Noise], norm: str) -> None:
+    assert kind(1.0).norm == norm
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_fewer_draws_of_a_block_are_a_prefix_of_more(name: str) -> None:
+    where = {"noise_seed": 5, "stream": Stream.ESTIMATION, "block": 2}
+    few = NOISES[name](0.5).block(10, (3, 5), **where)
+    many = NOISES[name](0.5).block(64, (3, 5), **where)
+    assert np.array_equal(few, many[:10])
+
+
+def test_blocks_streams_seeds_and_rows_share_no_number() -> None:
+    places = [
+        (seed, stream, block, row)
+        for seed in (0, 1, 2**63 - 1)
+        for stream in Stream
+        for block in (0, 1, 2**40)
+        for row in (b"", row_key(np.zeros(3)), row_key(np.ones(3)))
+    ]
+    raw = [
+        block_generator(seed, stream, block, row=row).bit_generator.random_raw(200)
+        for seed, stream, block, row in places
+    ]
+    assert len(np.unique(np.concatenate(raw))) == 200 * len(places)
+
+
+def test_equal_rows_have_equal_keys_and_different_rows_do_not() -> None:
+    X = np.random.default_rng(0).normal(size=(1000, 4)).astype(np.float32)
+    keys = {row_key(x) for x in X}
+    assert len(keys) == 1000
+    assert row_key(X[3]) == row_key(X[3].copy())
+    assert row_key(np.asfortranarray(X[:2].reshape(2, 2, 2))) == row_key(X[:2].reshape(2, 2, 2))
+
+
+@pytest.mark.parametrize(("n_values", "draws"), [(1, 1024), (784, 1024), (3072, 341), (2**21, 1)])
+def test_a_block_is_about_four_megabytes(n_values: int, draws: int) -> None:
+    assert draws_per_block(n_values) == draws
+
+
+def test_renyi_divergences_agree_with_the_reference_values(shared) -> None:
+    values = json.loads((shared / "reference" / "values.json").read_text())
+    for row in values["renyi_divergence_laplace"]:
+        got = Laplace(float(row["scale"])).renyi_divergence(
+            float(row["shift"]), order=float(row["alpha"])
+        )
+        assert got == pytest.approx(float(row["renyi"]), rel=1e-13)
+    for row in values["renyi_divergence_gaussian"]:
+        got = Gaussian(float(row["sigma"])).renyi_divergence(
+            float(row["shift_l2"]), order=float(row["alpha"])
+        )
+        assert got == pytest.approx(float(row["renyi"]), rel=1e-13)
+
+
+@pytest.mark.parametrize("kind", [Gaussian, Laplace])
+@pytest.mark.parametrize("order", [1.0, 1.5, 3.0])
+def test_renyi_divergence_is_the_integral_of_its_definition(
+    kind: type[Noise], order: float
+) -> None:
+    density = DISTRIBUTIONS[kind.name](0.6)
+
+    def integrand(z: float) -> float:
+        log_ratio = density.logpdf(z) - density.logpdf(z - 0.9)
+        if order == 1:
+            return density.pdf(z) * log_ratio
+        return density.pdf(z - 0.9) * math.exp(order * log_ratio)
+
+    integral = integrate.quad(integrand, -30, 30, points=[0, 0.9], limit=500)[0]
+    expected = integral if order == 1 else math.log(integral) / (order - 1)
+    assert kind(0.6).renyi_divergence(0.9, order=order) == pytest.approx(expected, rel=1e-7)
+
+
+def test_renyi_divergence_adds_up_over_coordinates_and_grows_with_the_order() -> None:
+    noise = Laplace(0.5)
+    parts = [noise.renyi_divergence(shift, order=2) for shift in (0.1, -0.4, 0.0)]
+    assert noise.renyi_divergence([0.1, -0.4, 0.0], order=2) == pytest.approx(sum(parts))
+    orders = [1, 1.01, 2, 10, 100, math.inf]
+    divergences = [noise.renyi_divergence([0.1, -0.4], order=order) for order in orders]
+    assert divergences == sorted(divergences)
+
+
+def test_uniform_noise_has_infinite_divergence_for_any_shift() -> None:
+    assert Uniform(1.0).renyi_divergence([0.0, 0.0], order=2) == 0
+    assert Uniform(1.0).renyi_divergence([0.0, 1e-9], order=2) == math.inf
+
+
+def test_gaussian_divergence_of_no_shift_is_zero_at_any_order() -> None:
+    assert Gaussian(1.0).renyi_divergence([0.0], order=math.inf) == 0
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, math.nan, math.inf, "a", None])
+def test_noise_refuses_a_scale_that_is_not_positive_and_finite(scale: object) -> None:
+    with pytest.raises(ValueError, match=r"^sigma must be positive and finite, got "):
+        Gaussian(scale)  # type: ignore[arg-type]
+
+
+def test_renyi_divergence_refuses_an_order_below_one() -> None:
+    with pytest.raises(ValueError, match=r"^order must be at least 1, got 0.5"):
+        Gaussian(1.0).renyi_divergence(1.0, order=0.5)
+
+
+def test_noise_from_name_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match=r"^noise must be one of 'gaussian', .*got 'cauchy'"):
+        noise_from_name("cauchy", 1.0)
+    with pytest.raises(TypeError, match=r"^noise must be a name or a .*Noise, got 3"):
+        noise_from_name(3, 1.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^sigma must be given where noise is a name, got None"):
+        noise_from_name("gaussian")
+
+
+def test_a_ready_noise_passes_through_unchanged() -> None:
+    noise = Laplace(2.0)
+    assert noise_from_name(noise, 0.1) is noise
