@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
-from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -23,9 +21,8 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from randsmooth.bounds import BOUNDS, best_bound
 from randsmooth.certificates import Certificates, certify_counts
-from randsmooth.exceptions import CertificationError, TooFewDrawsWarning
+from randsmooth.exceptions import CertificationError
 from randsmooth.fitting import (
     Recipe,
     fit_estimator,
@@ -35,9 +32,9 @@ from randsmooth.fitting import (
     unwrap,
     voting_base,
 )
-from randsmooth.intervals import smallest_certifying_trials
 from randsmooth.noise import Noise, Stream, noise_from_name
 from randsmooth.parallel import count_in_chunks
+from randsmooth.parameters import check_parameters, checked_seed, warn_of_too_few_draws
 from randsmooth.voting import Ballot, automatic_batch_size
 
 __all__ = ["SmoothedClassifier"]
@@ -234,7 +231,7 @@ FrozenEstimator or None, default=None
         WeightLeakWarning
             If a net holds a module instance, whose weights every clone inherits.
         """
-        self._check_parameters()
+        check_parameters(self)
         X_array, y_array = validate_data(
             self, _on_host(X), y, dtype=(np.float64, np.float32), allow_nd=True
         )
@@ -358,9 +355,9 @@ FrozenEstimator or None, default=None
         """
         started = time.perf_counter()
         check_is_fitted(self)
-        self._check_parameters()
-        self._warn_of_too_few_draws()
-        seed = self.noise_seed_ if noise_seed is None else _checked_seed(noise_seed)
+        check_parameters(self)
+        warn_of_too_few_draws(self)
+        seed = self.noise_seed_ if noise_seed is None else checked_seed(noise_seed)
         X_array = self._validated(X)
         selection, errors = self._votes(X_array, Stream.SELECTION, seed)
         estimation, more = self._votes(X_array, Stream.ESTIMATION, seed)
@@ -412,7 +409,7 @@ FrozenEstimator or None, default=None
 
     def _selection_votes(self, X: ArrayLike) -> NDArray[np.int64]:
         check_is_fitted(self)
-        self._check_parameters()
+        check_parameters(self)
         votes, errors = self._votes(self._validated(X), Stream.SELECTION, self.noise_seed_)
         if errors:
             raise _certification_error(errors, None)
@@ -474,47 +471,6 @@ FrozenEstimator or None, default=None
             return fit_params
         routed: dict[str, Any] = process_routing(self, "fit", **fit_params).estimator.fit
         return routed
-
-    def _check_parameters(self) -> None:
-        """Check what the constructor only stores."""
-        noise_from_name(self.noise, self.sigma)
-        _check_bound(self.bound)
-        for name in ("n_selection", "n_estimation"):
-            _check_positive_integer(name, getattr(self, name))
-        if self.batch_size != "auto":
-            _check_positive_integer("batch_size", self.batch_size, "'auto' or ")
-        if not (isinstance(self.alpha, Real) and 0 < self.alpha < 1):
-            raise ValueError(f"alpha must lie strictly between 0 and 1, got {self.alpha!r}.")
-
-    def _warn_of_too_few_draws(self) -> None:
-        name = best_bound(self.noise_.name) if self.bound == "auto" else self.bound
-        runner_up = BOUNDS[name].runner_up if isinstance(name, str) else True
-        needed = smallest_certifying_trials(alpha=self.alpha * (0.9 if runner_up else 1.0))
-        if self.n_estimation < needed:
-            warnings.warn(
-                f"n_estimation={self.n_estimation} draws can never certify at alpha={self.alpha}: "
-                f"every input abstains. The smallest number that can is {needed}.",
-                TooFewDrawsWarning,
-                stacklevel=3,
-            )
-
-
-def _check_positive_integer(name: str, value: Any, alternative: str = "") -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be {alternative}a positive integer, got {value!r}.")
-
-
-def _check_bound(bound: Any) -> None:
-    if callable(bound) or bound == "auto" or (isinstance(bound, str) and bound in BOUNDS):
-        return
-    names = ", ".join(map(repr, ("auto", *BOUNDS)))
-    raise ValueError(f"bound must be one of {names} or a callable, got {bound!r}.")
-
-
-def _checked_seed(noise_seed: Any) -> int:
-    if not isinstance(noise_seed, (int, np.integer)) or not 0 <= noise_seed < 2**63:
-        raise ValueError(f"noise_seed must be an integer from 0 to 2**63 - 1, got {noise_seed!r}.")
-    return int(noise_seed)
 
 
 def _on_host(X: Any) -> Any:

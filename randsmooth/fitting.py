@@ -389,7 +389,7 @@ def _fit_net(
     """Attach the strategy, check the net's outputs before any training, and train."""
     if strategy is not None:
         _attach(net, strategy, recipe)
-    net_base(net.initialize(), X[:1], n_classes=len(np.unique(codes)))
+    net_base(clone(net).initialize(), X[:1], n_classes=len(np.unique(codes)))
     torch.manual_seed(recipe.seed)
     y = codes.astype(np.float32) if isinstance(net, NeuralNetBinaryClassifier) else codes
     return net.fit(X, y, **fit_params)

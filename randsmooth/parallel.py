@@ -17,7 +17,10 @@ from randsmooth.voting import Ballot, count_votes
 
 __all__ = ["count_in_chunks"]
 
-_CHUNK = 256
+# Inputs that share one pass over the noise. Several chunks per worker keep progress visible and the
+# last worker from working alone for long.
+_LARGEST_CHUNK = 256
+_CHUNKS_PER_WORKER = 8
 
 
 def count_in_chunks(
@@ -64,7 +67,8 @@ def count_in_chunks(
         What each failing input raised.
     """
     workers = min(effective_n_jobs(n_jobs), len(X))
-    size = min(_CHUNK, -(-len(X) // workers))
+    n_chunks = workers * _CHUNKS_PER_WORKER if workers > 1 else 1
+    size = min(_LARGEST_CHUNK, -(-len(X) // n_chunks))
     starts = range(0, len(X), size)
     chunks = [X[start : start + size] for start in starts]
     counts = np.zeros((len(X), base.n_classes + 1), dtype=np.int64)

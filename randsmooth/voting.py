@@ -121,7 +121,7 @@ def automatic_batch_size(base: Base, shape: tuple[int, ...]) -> int:
     if isinstance(base, ArrayBase):
         return int(np.clip(2**20 // n_values, 256, 8192))
     if base.device.type == "cpu":
-        return 1024 if len(shape) == 1 else 64
+        return int(np.clip(2**15 // n_values, 16, 512))
     return int(np.clip(2**24 // n_values, 64, 16384))
 
 

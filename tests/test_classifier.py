@@ -460,7 +460,7 @@ def test_it_clones_and_pickles(smoothed: SmoothedClassifier, digits: Arrays) -> 
         ({"n_selection": 0}, r"^n_selection must be a positive integer, got 0"),
         ({"n_estimation": 10.5}, r"^n_estimation must be a positive integer, got 10.5"),
         ({"batch_size": "big"}, r"^batch_size must be 'auto' or a positive integer, got 'big'"),
-        ({"bound": "best"}, r"^bound must be one of 'auto', .* or a callable, got 'best'"),
+        ({"bound": "best"}, r"^bound must be one of 'auto', .* or a function, got 'best'"),
         ({"noise": "pink"}, r"^noise must be one of 'gaussian', .*, got 'pink'"),
         ({"training": "none"}, r"^training must be one of 'auto', .*, got 'none'"),
     ],

@@ -37,7 +37,7 @@ class ProbabilityPair:
     runner_up_error: NDArray[np.float64]
 
     def lowered(self) -> ProbabilityPair:
-        """Widen the gap to the exact pair: the least favourable pair that rounds to this one.
+        """Lower it to the least favourable pair that rounds to this one.
 
         Returns
         -------
@@ -49,14 +49,6 @@ class ProbabilityPair:
         runner_up = np.where(self.runner_up_error > 0, moved, self.runner_up)
         return ProbabilityPair(
             top, np.minimum(runner_up, 1.0), self.top_error, self.runner_up_error
-        )
-
-    def __getitem__(self, rows: slice | NDArray[np.bool_]) -> ProbabilityPair:
-        return ProbabilityPair(
-            self.top[rows],
-            self.runner_up[rows],
-            self.top_error[rows],
-            self.runner_up_error[rows],
         )
 
 

@@ -39,11 +39,10 @@ def normal_quantile_distance(pair: ProbabilityPair) -> NDArray[np.float64]:
         series = 1 + u**2 * (1 + 2 * square) / 24
         series += u**4 * (7 + 46 * square + 24 * square**2) / 1920
         near = u * np.maximum(1.0, np.abs(middle)) < 1e-2
-        distance = np.where(near, u * series, direct)
+        distance = np.where(p1 > p2, np.where(near, u * series, direct), 0.0)
         rounding = 16 * _EPSILON * np.where(near, (1 + square) * distance, np.abs(z1) + np.abs(z2))
         slack = _normal_quantile_error(z1, pair.top_error)
         slack += _normal_quantile_error(z2, pair.runner_up_error)
-    distance = np.where(p1 > p2, distance, 0.0)
     return rounded_down(distance, slack, rounding, tolerance=_TOLERANCE)
 
 

@@ -25,7 +25,7 @@ def rounded_down(
     Parameters
     ----------
     radius : ndarray of float64
-        The radius as evaluated.
+        The radius as evaluated, 0 or infinite where that is exact.
 
     input_error : ndarray of float64
         How far it is too large if each probability was rounded in its favour.
@@ -41,11 +41,11 @@ def rounded_down(
     ndarray of float64
         The lowered radius, at least 0. An infinite radius stays infinite.
     """
-    infinite = np.isinf(radius)
-    finite = np.where(infinite, 0.0, radius)
-    given_up = np.minimum(np.where(infinite, 0.0, input_error), tolerance * finite)
-    lowered = finite - given_up - np.where(infinite, 0.0, numerical_error)
-    return np.where(infinite, np.inf, np.maximum(np.nextafter(lowered, -1.0), 0.0))
+    usable = (radius > 0) & np.isfinite(radius)
+    finite = np.where(usable, radius, 0.0)
+    given_up = np.minimum(np.where(usable, input_error, 0.0), tolerance * finite)
+    lowered = finite - given_up - np.where(usable, numerical_error, 0.0)
+    return np.where(np.isinf(radius), np.inf, np.maximum(np.nextafter(lowered, -1.0), 0.0))
 
 
 def scaled_down(

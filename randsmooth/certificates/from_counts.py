@@ -15,7 +15,7 @@ from randsmooth.certificates.rules import check_alpha, class_labels, vote_counts
 from randsmooth.intervals import top_class_interval
 from randsmooth.noise import Noise, noise_from_name
 
-__all__ = ["certify_counts"]
+__all__ = ["certify_counts", "resolved_bound"]
 
 Radius = Callable[[NDArray[np.float64], NDArray[np.float64]], ArrayLike]
 
@@ -102,7 +102,7 @@ def certify_counts(
     selection_counts, counts = vote_counts(selection_counts, counts)
     n_rows, n_classes = counts.shape
     noise = noise_from_name(noise, sigma)
-    bound_name, runner_up, radius_of = _resolved_bound(bound, noise)
+    bound_name, runner_up, radius_of = resolved_bound(bound, noise)
     check_alpha(alpha)
     chosen, n_draws = selection_counts.argmax(axis=1), counts.sum(axis=1)
     p_lower, p_upper = top_class_interval(counts, chosen, alpha=alpha, runner_up=runner_up)
@@ -130,10 +130,36 @@ def certify_counts(
     )
 
 
-def _resolved_bound(
-    bound: str | Callable[..., ArrayLike], noise: Noise
-) -> tuple[str, bool, Radius]:
-    """Return a bound's name, whether it uses the runner-up, and its radius for this noise."""
+def resolved_bound(bound: str | Callable[..., ArrayLike], noise: Noise) -> tuple[str, bool, Radius]:
+    """Return a bound's name, whether it uses the runner-up, and its radius for this noise.
+
+    Parameters
+    ----------
+    bound : str or callable
+        A name in `randsmooth.bounds.BOUNDS`, "auto" or a function.
+
+    noise : Noise
+        The noise it is for.
+
+    Returns
+    -------
+    name : str
+        Its name, never "auto".
+
+    runner_up : bool
+        Whether part of the failure probability is spent on the runner-up.
+
+    radius : callable (p_lower, p_upper) -> radii
+        The formula.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the bound is not for this noise.
+
+    TypeError
+        If it is neither a name nor a function.
+    """
     if callable(bound):
         named = bound if hasattr(bound, "__qualname__") else type(bound)
         name = f"{named.__module__}.{named.__qualname__}"

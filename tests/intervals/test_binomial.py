@@ -42,7 +42,7 @@ def random_cases(number: int, seed: int) -> list[tuple[int, int, float]]:
     rng = np.random.default_rng(seed)
     cases = []
     for i in range(number):
-        n = int(10 ** rng.uniform(0.4, 5.3))
+        n = int(10 ** rng.uniform(0.4, 5.0))
         near = int(10 ** rng.uniform(0, 1.5))
         k = (int(rng.integers(1, n)), max(1, n - near), min(n - 1, near))[i % 3]
         cases.append((k, n, float(10 ** rng.uniform(-8, -0.2))))
