@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from randsmooth.intervals import sison_glaz_intervals
 from randsmooth.models import CIFARNet, MNISTNet
 from randsmooth.noise import Gaussian
 from randsmooth.training import GaussianAugmentation, StabilityTraining
+from tables import rest_table, write_page
 
 METHODS = ("stability", "augmentation", "plain")
 ALPHA = 0.05  # "95 % confidence" in the paper
@@ -191,14 +191,6 @@ def as_published(counts: np.ndarray, y: np.ndarray, sigma: float, radius: float)
     return float(np.mean((label == y) & (radii > radius)))
 
 
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a reST table."""
-    lines = [".. list-table::", "   :header-rows: 1", ""]
-    for row in (header, *rows):
-        lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(row)]
-    return "\n".join(lines) + "\n"
-
-
 def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
@@ -211,7 +203,7 @@ def curve_table(experiment: Experiment, records: dict, y: np.ndarray) -> str:
         accuracy = record.certified_accuracy(y, experiment.radii)
         epochs, n = re.search(r"_e(\d+)_.*_n(\d+)$", path.stem).groups()
         rows.append([method, f"{sigma:.3g}", epochs, n, *map(percent, accuracy)])
-    return table(header, rows)
+    return rest_table(header, rows)
 
 
 def row_table(experiment: Experiment, records: dict, y: np.ndarray) -> str:
@@ -232,7 +224,7 @@ def row_table(experiment: Experiment, records: dict, y: np.ndarray) -> str:
         variant = f"{percent(few)} (100 draws), {percent(many)} ({n} draws)"
         rows.append([method, f"{sigma:.3g}", str(n), votes, *honest, variant])
     header = ["training", "sigma", "draws", "natural", *BOUNDS.values(), "5 % limits, Rényi"]
-    return table(header, rows)
+    return rest_table(header, rows)
 
 
 def figure(experiment: Experiment, records: dict, y: np.ndarray, path: Path) -> None:
@@ -279,31 +271,23 @@ def report(experiment: Experiment, cache: Path, y: np.ndarray, output: Path, com
     name = f"stn_{experiment.dataset}"
     figure(experiment, records, y, output / f"{name}.png")
     title = {"mnist": "Stability training on MNIST", "cifar10": "Stability training on CIFAR-10"}
-    heading = title[experiment.dataset]
-    text = f"""{heading}
-{"=" * len(heading)}
-
-Made by ``{command}``. {len(y)} test images, evenly spaced; 100 selection draws; 95 % limits
-(alpha = {ALPHA}) on every certificate; certified accuracy in per cent.
-
-.. image:: {name}.png
-   :alt: Certified accuracy against radius
-
-Certified accuracy by radius, tightest bound
---------------------------------------------
-
-{curve_table(experiment, records, y)}
-The published row, and what the same votes give under each bound
-----------------------------------------------------------------
-
-Certified accuracy at radius {experiment.row_title}. The last column repeats the published
-computation: Sison-Glaz limits at the 5 % level that the released code used until December 2020,
-with the votes that chose the label, as the paper did (100 draws), and with the estimation votes.
-Those limits hold for one input in twenty and are no certificate.
-
-{row_table(experiment, records, y)}"""
-    (output / f"{name}.rst").write_text(text, encoding="utf-8")
-    print(text)
+    write_page(
+        output / f"{name}.rst",
+        title[experiment.dataset],
+        f"Made by ``{command}``. {len(y)} test images, evenly spaced; 100 selection draws; 95 % "
+        f"limits (alpha = {ALPHA}) on every certificate; certified accuracy in per cent. The plain "
+        "network is one and the same in every row.",
+        f".. image:: {name}.png\n   :alt: Certified accuracy against radius",
+        "Certified accuracy by radius, tightest bound\n" + "-" * 44,
+        curve_table(experiment, records, y),
+        "The published row, and what the same votes give under each bound\n" + "-" * 64,
+        f"Certified accuracy at radius {experiment.row_title}. The last column repeats the "
+        "published computation: Sison-Glaz limits at the 5 % level that the released code used "
+        "until December 2020, once with the votes that chose the label, as the paper did (100 "
+        "draws), and once with the estimation votes. Those limits hold for one input in twenty "
+        "and are no certificate.",
+        row_table(experiment, records, y),
+    )
 
 
 def parsed() -> argparse.Namespace:

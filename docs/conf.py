@@ -31,8 +31,6 @@ templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates", "**/README.txt"]
 # Single backticks link where there is something to link to, and are code everywhere else.
 default_role = "py:obj"
-# The reproduction page lists whatever results are there, which may be none.
-suppress_warnings = ["toc.empty_glob"]
 
 autosummary_generate = True
 autodoc_typehints = "none"
@@ -49,7 +47,7 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "show_signature": False,
     "within_subsection_order": "FileNameSortKey",
-    "min_reported_time": 0,
+    "min_reported_time": 3600,
     "write_computation_times": False,
     "remove_config_comments": True,
     "capture_repr": (),
@@ -77,20 +75,49 @@ html_sidebars = {
 }
 
 
-def changelog_as_rest(app, docname, source):
-    """Append the Markdown change log of the repository to its page, as reST."""
-    if docname != "changelog":
-        return
-    text = (_ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    text = text.partition("\n")[2]  # the page has a title of its own
+def complete_page(app, docname, source):
+    """Fill in what a page takes from elsewhere in the repository."""
+    if docname == "changelog":
+        source[0] += changelog_as_rest((_ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    if docname == "reproduction":
+        source[0] = source[0].replace(".. the pages in docs/results are listed here", results())
+
+
+def changelog_as_rest(text):
+    """Return the Markdown change log as reST, without its title."""
+    text = text.partition("\n")[2]
+    text = re.sub(r"`([^`]+)`", r"``\1``", text)
     text = re.sub(r"\[([^\]]+)\]\((\S+?)\)", r"`\1 <\2>`__", text)
-    text = re.sub(r"(?<![`\w])`([^`<]+)`(?!`|_)", r"``\1``", text)
     for marks, line in (("###", "~"), ("##", "-")):
         heading = re.compile(rf"^{marks} (.+)$", re.MULTILINE)
         text = heading.sub(lambda match, line=line: f"{match[1]}\n{line * len(match[1])}", text)
-    source[0] += text
+    return text
+
+
+def results():
+    """Return a table of contents of the result pages, which may be none: benchmarks write them."""
+    pages = sorted(page.stem for page in (_ROOT / "docs" / "results").glob("*.rst"))
+    if not pages:
+        return ""
+    entries = "".join(f"   results/{page}\n" for page in pages)
+    return f".. toctree::\n   :maxdepth: 1\n\n{entries}"
+
+
+def escape_types(app, what, name, obj, options, lines):
+    """Keep reST from reading ``(n_draws, *shape)`` and ``(n_features_in_,)`` as markup."""
+    for number, line in enumerate(lines):
+        if re.search(r"\bshape \(", line) and "`" not in line:
+            lines[number] = re.sub(r"\*(?=\w)|(?<=\w)_(?=,)", r"\\\g<0>", line)
+
+
+def skip_routing(app, what, name, obj, skip, options):
+    """Leave out the methods that scikit-learn generates for metadata routing."""
+    return True if re.fullmatch(r"(set_\w+_request)", name) else None
 
 
 def setup(app):
-    app.connect("source-read", changelog_as_rest)
-    app.add_config_value("changelog", str(_ROOT / "CHANGELOG.md"), "env")
+    app.connect("source-read", complete_page)
+    app.connect("autodoc-process-docstring", escape_types, priority=100)
+    app.connect("autodoc-skip-member", skip_routing)
+    # Pages are read anew when what they take from elsewhere has changed.
+    app.connect("env-get-outdated", lambda *_: ["changelog", "reproduction"])

@@ -55,7 +55,7 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=200, random_
 records = {}
 for name, training in [("plain training", None), ("stability training", "stability")]:
     clf = SmoothedClassifier(
-        DigitNet, sigma=0.5, training=training, n_estimation=1000, alpha=0.001, random_state=0
+        DigitNet, sigma=0.5, training=training, n_estimation=500, alpha=0.001, random_state=0
     )
     records[name] = clf.fit(X_train, y_train).certificates(X_test)
     print(f"{name:20s} {records[name]}")

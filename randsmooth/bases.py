@@ -6,7 +6,8 @@ index one past the last class says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -87,6 +88,9 @@ class NetBase:
 
     threshold : float or None, default=None
         For a single output per row: vote for class 1 above it. None for one column a class.
+
+    row_values : int, default=1
+        Numbers in the largest tensor that one row passes through.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -94,6 +98,7 @@ class NetBase:
     dtype: torch.dtype
     device: torch.device
     threshold: float | None = None
+    row_values: int = 1
 
     # Matrix kernels treat odd sizes differently in the last bit, and a vote must not depend on how
     # many others are taken with it.
@@ -293,22 +298,41 @@ def net_base(
         estimator = estimator.to(on)
     dtype = module_dtype(module)
     forward = module_outputs(estimator)
-    with torch.inference_mode():
-        outputs = forward(torch.as_tensor(sample, dtype=dtype, device=on))
+    row = torch.as_tensor(sample, dtype=dtype, device=on)
+    with torch.inference_mode(), _largest_tensor(module) as largest:
+        outputs = forward(row)
+    row_values = max([row.numel(), *largest])
     if not isinstance(outputs, Tensor) or len(outputs) != 1:
         raise ValueError(
             f"estimator must return one row of outputs per input, got {type(outputs).__name__}"
             f"{f' of shape {tuple(outputs.shape)}' if isinstance(outputs, Tensor) else ''}."
         )
     if isinstance(estimator, NeuralNetBinaryClassifier):
-        return NetBase(forward, 2, dtype, on, threshold=_logit_threshold(estimator))
+        return NetBase(forward, 2, dtype, on, _logit_threshold(estimator), row_values)
     n_columns = _columns(outputs)
     if n_columns < (n_classes or 2):
         raise ValueError(
             f"estimator must return one column per class, got {n_columns} columns for the "
             f"{n_classes} classes in y."
         )
-    return NetBase(forward, n_classes or n_columns, dtype, on)
+    return NetBase(forward, n_classes or n_columns, dtype, on, row_values=row_values)
+
+
+@contextmanager
+def _largest_tensor(module: nn.Module) -> Iterator[list[int]]:
+    """Collect the sizes of the tensors that the module's parts return."""
+    sizes: list[int] = []
+
+    def note(part: nn.Module, args: Any, outputs: Any) -> None:
+        if isinstance(outputs, Tensor):
+            sizes.append(outputs.numel())
+
+    handles = [part.register_forward_hook(note) for part in module.modules()]
+    try:
+        yield sizes
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _columns(outputs: Tensor) -> int:

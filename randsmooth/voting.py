@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from randsmooth.bases import ArrayBase, Base
+from randsmooth.bases import ArrayBase, Base, NetBase
 from randsmooth.noise import Noise, Stream, draws_per_block, row_key
 
 __all__ = ["Ballot", "automatic_batch_size", "count_votes"]
@@ -120,9 +120,10 @@ def automatic_batch_size(base: Base, shape: tuple[int, ...]) -> int:
     n_values = int(np.prod(shape))
     if isinstance(base, ArrayBase):
         return int(np.clip(2**20 // n_values, 256, 8192))
-    if base.device.type == "cpu":
-        return int(np.clip(2**15 // n_values, 16, 512))
-    return int(np.clip(2**24 // n_values, 64, 16384))
+    row_values = max(n_values, base.row_values if isinstance(base, NetBase) else 1)
+    tensor_values, largest = (2**20, 512) if base.device.type == "cpu" else (2**28, 16384)
+    fitting = min(largest, tensor_values // row_values)
+    return max(1, -(-fitting // base.row_multiple)) * base.row_multiple
 
 
 def count_votes(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from randsmooth.bases import ArrayBase, NetBase
+from randsmooth.bases import ArrayBase, NetBase, net_base
 from randsmooth.noise import Gaussian, Laplace, Noise, Stream
 from randsmooth.parallel import count_in_chunks
 from randsmooth.voting import Ballot, automatic_batch_size, count_votes
@@ -211,10 +211,23 @@ def test_images_of_any_shape_are_counted_like_their_flat_rows() -> None:
     )
 
 
-def test_automatic_batch_sizes_are_small_for_images_and_large_for_tables() -> None:
-    net = linear_base()
+def test_automatic_batch_sizes_shrink_with_the_largest_tensor_of_a_row() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    sizes = [
+        automatic_batch_size(
+            NetBase(linear_base().forward, 2, torch.float32, cpu, row_values=n), (8, 8)
+        )
+        for n in (1, 36_864, 98_304, 10**9)
+    ]
+    assert sizes == [512, 32, 16, 16]
+    on_gpu = NetBase(linear_base().forward, 2, torch.float32, gpu, row_values=802_816)
+    assert automatic_batch_size(on_gpu, (3, 224, 224)) == 336
     table = ArrayBase(LogisticRegression(), np.arange(2), torch.float64)
-    assert automatic_batch_size(net, (3, 32, 32)) < automatic_batch_size(net, (8, 8))
     assert automatic_batch_size(table, (4,)) == 8192
-    gpu = NetBase(net.forward, 2, torch.float32, torch.device("cuda"))
-    assert automatic_batch_size(gpu, (3, 224, 224)) == 111
+
+
+def test_the_largest_tensor_is_found_by_one_forward_pass() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 7, 3), torch.nn.Flatten(), torch.nn.Linear(252, 3))
+    base = net_base(net, np.zeros((1, 1, 8, 8), dtype=np.float32), "cpu")
+    assert base.row_values == 252
+    assert not any(part._forward_hooks for part in net.modules())
