@@ -13,7 +13,7 @@ demo: $(VENV)/.test
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=95
+	SCIPY_ARRAY_API=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=95
 
 lint: $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -55,12 +55,12 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
 
     Parameters
     ----------
-    estimator : torch.nn.Module (class or instance), skorch net, scikit-learn classifier, \
-FrozenEstimator or None, default=None
-        The base. A module is trained as a skorch net with Adam for 30 epochs; an instance is
-        copied, and its weights are the starting point. `FrozenEstimator` around any of them, a bare
-        trained module included, is never trained. None is `LogisticRegression()`. Everything
-        inside it, scaling included, happens after the noise is added.
+    estimator : object, default=None
+        The base: a torch module (class or instance), a skorch net, any scikit-learn classifier, a
+        Pipeline, or `FrozenEstimator` around a trained one. A module is trained as a skorch net
+        with Adam for 30 epochs; an instance is copied, and its weights are the starting point.
+        What is frozen, a bare trained module included, is never trained. None is
+        `LogisticRegression()`. Scaling belongs inside it: the noise is added to `X` as handed in.
 
     sigma : float, default=0.25
         Scale of the noise, in the units of `X` as handed in: the standard deviation of Gaussian
@@ -226,6 +226,9 @@ FrozenEstimator or None, default=None
         TypeError
             If a parameter is of the wrong kind.
 
+        NotFittedError
+            If a frozen base was never trained.
+
         Warns
         -----
         WeightLeakWarning
@@ -390,7 +393,8 @@ FrozenEstimator or None, default=None
         if not hasattr(estimator, "get_metadata_routing") or isinstance(estimator, type):
             estimator = LogisticRegression()
         mapping = MethodMapping().add(caller="fit", callee="fit")
-        return MetadataRouter(owner=self).add(estimator=estimator, method_mapping=mapping)
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(estimator=estimator, method_mapping=mapping)
 
     def __sklearn_tags__(self) -> Tags:
         """Return the tags: dense finite inputs of any shape."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
@@ -137,8 +138,8 @@ def own_estimator(estimator: Any, device: str, verbose: int) -> Any:
             stacklevel=4,
         )
     own = clone(estimator)
-    if isinstance(own, NeuralNet) and device != "auto":
-        own.set_params(device=str(torch_device(device)))
+    if isinstance(net, NeuralNet) and device != "auto":
+        final_step(own).set_params(device=str(torch_device(device)))
     return own
 
 
@@ -281,7 +282,11 @@ def frozen_classes(estimator: Any, X: NDArray[Any], y: NDArray[Any], device: str
     ------
     ValueError
         If `y` holds a label that the estimator cannot return.
+
+    NotFittedError
+        If the estimator was never trained.
     """
+    _check_trained(estimator)
     seen = np.unique(y)
     if not is_net(estimator):
         classes = np.asarray(estimator.classes_)
@@ -346,6 +351,19 @@ def voting_base(
     flat = X.ndim > 2 and _takes_flat_rows(estimator)
     named = _takes_table(estimator) and feature_names is not None
     return ArrayBase(estimator, labels, dtype, flat, feature_names if named else None)
+
+
+def _check_trained(estimator: Any) -> None:
+    trained = isinstance(estimator, nn.Module)
+    if isinstance(estimator, NeuralNet):
+        trained = estimator.initialized_
+    elif not trained and not isinstance(estimator, type):
+        trained = hasattr(estimator, "classes_")
+    if not trained:
+        raise NotFittedError(
+            f"estimator must be trained before it is frozen, got {estimator!r}. Fit it first, or "
+            f"hand it in without FrozenEstimator."
+        )
 
 
 def _strategy(recipe: Recipe, for_net: bool) -> TrainingStrategy | None:

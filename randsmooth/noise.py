@@ -232,8 +232,17 @@ class Noise(ABC):
         shape : tuple of int
             Shape of one input.
 
-        noise_seed, stream, block, row
-            Which block; see `block_generator`.
+        noise_seed : int
+            Seed of the whole noise bank.
+
+        stream : Stream
+            What the draws are for.
+
+        block : int
+            Number of the block within the stream.
+
+        row : bytes, default=b""
+            Key of the input whose own noise this is; empty for shared noise.
 
         dtype : dtype, default=float32
             Type of the result, float32 or float64.

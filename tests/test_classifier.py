@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits, load_iris
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import NotFittedError, UnsetMetadataPassedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -244,6 +245,12 @@ def test_labels_that_a_frozen_classifier_does_not_know_are_refused(iris: Arrays)
         quick(FrozenEstimator(trained)).fit(X, y + 1)
 
 
+@pytest.mark.parametrize("estimator", [LogisticRegression(), net(), nn.Linear])
+def test_a_frozen_base_that_was_never_trained_is_refused(iris: Arrays, estimator: Any) -> None:
+    with pytest.raises(NotFittedError, match=r"^estimator must be trained before it is frozen"):
+        quick(FrozenEstimator(estimator)).fit(*iris)
+
+
 def test_dropout_and_batch_norm_are_in_evaluation_mode(iris: Arrays) -> None:
     X, y = iris
     module = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3), nn.Dropout(0.9)).train()
@@ -322,6 +329,17 @@ def test_sample_weights_reach_the_base_once_per_noisy_copy(iris: Arrays) -> None
     weight = np.where(y == 2, 0.0, 1.0)
     clf = quick(sigma=0.1).fit(X, y, sample_weight=weight)
     assert 2 not in clf.predict(X[y != 2])
+
+
+def test_metadata_reaches_the_base_that_asks_for_it(iris: Arrays) -> None:
+    X, y = iris
+    weight = np.where(y == 2, 0.0, 1.0)
+    with config_context(enable_metadata_routing=True):
+        asking = LogisticRegression().set_fit_request(sample_weight=True)
+        clf = quick(asking, 0.1).fit(X, y, sample_weight=weight)
+        assert 2 not in clf.predict(X[y != 2])
+        with pytest.raises(UnsetMetadataPassedError, match=r"not explicitly set"):
+            quick(LogisticRegression(), 0.1).fit(X, y, sample_weight=weight)
 
 
 def test_fit_leaves_the_global_generators_alone(iris: Arrays) -> None:
