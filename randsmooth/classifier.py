@@ -59,8 +59,9 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         The base: a torch module (class or instance), a skorch net, any scikit-learn classifier, a
         Pipeline, or `FrozenEstimator` around a trained one. A module is trained as a skorch net
         with Adam for 30 epochs; an instance is copied, and its weights are the starting point.
-        What is frozen, a bare trained module included, is never trained. None is
-        `LogisticRegression()`. Scaling belongs inside it: the noise is added to `X` as handed in.
+        What is frozen, a bare trained module included, is never trained; a frozen module is put
+        into evaluation mode and moved to `device`. None is `LogisticRegression(max_iter=1000)`.
+        Scaling belongs inside it: the noise is added to `X` as handed in.
 
     sigma : float, default=0.25
         Scale of the noise, in the units of `X` as handed in: the standard deviation of Gaussian
@@ -239,6 +240,7 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
             self, _on_host(X), y, dtype=(np.float64, np.float32), allow_nd=True
         )
         check_classification_targets(y_array)
+        X_array = _forward_strides(X_array)
         self.input_shape_ = X_array.shape[1:]
         random = check_random_state(self.random_state)
         self.noise_ = noise_from_name(self.noise, self.sigma)
@@ -468,13 +470,18 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
                 f"X must hold inputs of shape {self.input_shape_}, as seen in fit, got inputs of "
                 f"shape {array.shape[1:]}."
             )
-        return array
+        return _forward_strides(array)
 
     def _routed(self, fit_params: dict[str, Any]) -> dict[str, Any]:
         if not _routing_enabled():
             return fit_params
         routed: dict[str, Any] = process_routing(self, "fit", **fit_params).estimator.fit
         return routed
+
+
+def _forward_strides(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array that torch can share: it knows no negative strides."""
+    return array.copy() if min(array.strides) < 0 else array
 
 
 def _on_host(X: Any) -> Any:

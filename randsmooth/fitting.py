@@ -85,7 +85,7 @@ def unwrap(estimator: Any) -> tuple[Any, bool]:
     if isinstance(estimator, FrozenEstimator):
         return estimator.estimator, True
     if estimator is None:
-        return LogisticRegression(), False
+        return LogisticRegression(max_iter=1000), False
     is_module_class = isinstance(estimator, type) and issubclass(estimator, nn.Module)
     is_fittable = not isinstance(estimator, type) and hasattr(estimator, "fit")
     if not (is_module_class or isinstance(estimator, nn.Module) or is_fittable):

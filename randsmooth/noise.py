@@ -1,9 +1,9 @@
 """Smoothing noise: what is added to the inputs, and the norm in which it certifies.
 
 Draws come in numbered blocks. A block's generator is the counter-based Philox: its key holds the
-noise seed, its counter the stream and the block. Distinct (seed, stream, block) therefore never
-share a number, by construction, and a block is the same whatever the batch size, the order of the
-inputs, the number of jobs or the device.
+noise seed, its counter the stream and the block. Under one seed, no two blocks therefore use the
+same counter, by construction; another seed is another permutation of all counters. A block is the
+same whatever the batch size, the order of the inputs, the number of jobs or the device.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def block_generator(
 ) -> np.random.Generator:
     """Return the generator of one block of draws.
 
-    Two different quadruples (noise seed, stream, block, row) give generators whose numbers never
-    overlap: `noise_seed` and `row` are the key of a Philox generator, `stream` and `block` the high
-    words of its counter, and a block would have to hold 2**128 numbers to reach the next one.
+    `noise_seed` and `row` are the key of a Philox generator, `stream` and `block` the high words of
+    its counter: a block would have to hold 2**128 numbers to reach the next one, and another key
+    is another permutation of all counters.
 
     Parameters
     ----------

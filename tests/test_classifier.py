@@ -131,6 +131,17 @@ def test_images_of_any_shape_are_inputs(digits: Arrays) -> None:
     )
 
 
+@pytest.mark.parametrize("common_noise", [True, False])
+def test_reversed_views_are_inputs(digits: Arrays, common_noise: bool) -> None:
+    X, y = digits
+    for estimator in (None, net()):
+        clf = quick(estimator, common_noise=common_noise)
+        clf.fit(X[:200][::-1, ::-1], y[:200][::-1])
+        radii = clf.certify(X[:3, ::-1])
+        assert np.array_equal(clf.certify(X[:3, ::-1][::-1]), radii[::-1])
+        assert np.array_equal(clf.certify(X[:1, ::-1][::-1]), radii[:1])
+
+
 def test_tensors_are_inputs(digits: Arrays) -> None:
     X, y = digits
     clf = quick(net()).fit(torch.from_numpy(X[:200]).float(), torch.from_numpy(y[:200]))
@@ -400,6 +411,24 @@ def test_every_bound_certifies_from_the_same_votes(digits, noise: str, bounds: l
         assert np.array_equal(direct.counts, record.counts)
         assert np.array_equal(direct.radius, record.with_bound(bound).radius)
         assert direct.radius.max() > 0
+
+
+class Triangular(Gaussian):
+    """A noise of the user's own, for which no bound is known by name."""
+
+    name = "triangular"
+
+
+def test_a_noise_of_ones_own_needs_a_bound_of_ones_own(iris: Arrays) -> None:
+    with pytest.raises(ValueError, match=r"^bound must be a function .* for triangular noise"):
+        quick(noise=Triangular(0.3)).fit(*iris)
+    clf = quick(noise=Triangular(0.3), bound=renyi_radius).fit(*iris)
+    assert clf.certificates(iris[0][:3]).bound == "randsmooth.bounds.gaussian.renyi_radius"
+
+
+def test_a_bound_for_another_noise_is_refused_before_training(iris: Arrays) -> None:
+    with pytest.raises(ValueError, match=r"^bound must be one for uniform noise, got 'renyi'"):
+        quick(noise="uniform", bound="renyi").fit(*iris)
 
 
 def test_predictions_are_the_majority_of_the_vote_shares(smoothed, digits) -> None:

@@ -57,7 +57,7 @@ def test_fewer_draws_of_a_block_are_a_prefix_of_more(name: str) -> None:
     assert np.array_equal(few, many[:10])
 
 
-def test_blocks_streams_seeds_and_rows_share_no_number() -> None:
+def test_blocks_streams_seeds_and_rows_are_different_generators() -> None:
     places = [
         (seed, stream, block, row)
         for seed in (0, 1, 2**63 - 1)

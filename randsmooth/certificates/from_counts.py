@@ -13,7 +13,7 @@ from randsmooth.bounds import BOUNDS, best_bound
 from randsmooth.certificates.record import Certificates
 from randsmooth.certificates.rules import check_alpha, class_labels, vote_counts
 from randsmooth.intervals import top_class_interval
-from randsmooth.noise import Noise, noise_from_name
+from randsmooth.noise import NOISES, Noise, noise_from_name
 
 __all__ = ["certify_counts", "resolved_bound"]
 
@@ -166,6 +166,11 @@ def resolved_bound(bound: str | Callable[..., ArrayLike], noise: Noise) -> tuple
         return name, True, lambda lower, upper: bound(lower, upper, sigma=noise.scale)
     if not isinstance(bound, str):
         raise TypeError(f"bound must be a name or a function, got {bound!r}.")
+    if noise.name not in NOISES:
+        raise ValueError(
+            f"bound must be a function bound(p_lower, p_upper, sigma=...) for {noise.name} noise, "
+            f"for which no bound is known by name, got {bound!r}."
+        )
     name = best_bound(noise.name) if bound == "auto" else bound
     if name not in BOUNDS:
         names = ", ".join(map(repr, ("auto", *BOUNDS)))
