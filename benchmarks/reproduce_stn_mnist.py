@@ -90,6 +90,7 @@ class Run:
     gamma: float
     width: float
     seed: int
+    stage: str = ""
 
     @property
     def network(self) -> str:
@@ -98,7 +99,7 @@ class Run:
         width = "" if self.width == 1 else f"_w{self.width:g}"
         return (
             f"{self.dataset}_{self.method}_{sigma:.4g}_e{self.epochs}_g{self.gamma:g}"
-            f"{width}_s{self.seed}"
+            f"{width}_s{self.seed}{self.stage}"
         )
 
     def record(self, n_estimation: int) -> str:
@@ -137,7 +138,9 @@ def untrained(run: Run, n_batches: int, device: str) -> NeuralNetClassifier:
     )
 
 
-def trained(run: Run, data_home: Path | None, cache: Path, device: str) -> NeuralNetClassifier:
+def trained(
+    run: Run, data_home: Path | None, cache: Path, device: str, start: Path | None
+) -> NeuralNetClassifier:
     """Return the network, from the cache or trained on the whole training set."""
     path = cache / f"{run.network}.pt"
     if path.exists():
@@ -147,7 +150,10 @@ def trained(run: Run, data_home: Path | None, cache: Path, device: str) -> Neura
     X, y = load(run.dataset, "train", data_home)
     print(f"training {run.network} on {len(X)} images", flush=True)
     torch.manual_seed(run.seed)
-    net = untrained(run, -(-len(X) // 128), device).fit(X, y)
+    net = untrained(run, -(-len(X) // 128), device).initialize()
+    if start is not None:
+        net.module_.load_state_dict(torch.load(start, map_location=device, weights_only=True))
+    net.partial_fit(X, y)
     torch.save(net.module_.state_dict(), path)
     return net
 
@@ -166,15 +172,23 @@ def certified(
     clf.certificates(X).save(path)
 
 
+def stage(start: Path | None) -> str:
+    """Return what a network's name says of the epochs before a restart of the learning rate."""
+    if start is None:
+        return ""
+    epochs = re.findall(r"_e(\d+)", start.stem)
+    return f"_after_e{sum(map(int, epochs))}"
+
+
 def best_records(experiment: Experiment, cache: Path) -> dict[tuple[str, float], Path]:
     """Return for each method and scale the record of the longest training and the most draws."""
     pattern = re.compile(
-        rf"{experiment.dataset}_(\w+)_[\d.]+_e(\d+)_g[\d.]+(?:_w[\d.]+)?_s\d+_at_([\d.]+)_n(\d+)"
+        rf"{experiment.dataset}_(\w+)_[\d.]+_e(\d+)_g[\d.]+(?:_w[\d.]+)?_s\d+(?:_after_e(\d+))?_at_([\d.]+)_n(\d+)"
     )
     found: dict[tuple[str, float], tuple[tuple[int, int], Path]] = {}
     for path in sorted(cache.glob(f"{experiment.dataset}_*_at_*.npz")):
-        method, epochs, sigma, n = pattern.fullmatch(path.stem).groups()
-        key, rank = (method, float(sigma)), (int(epochs), int(n))
+        method, epochs, before, sigma, n = pattern.fullmatch(path.stem).groups()
+        key, rank = (method, float(sigma)), (int(epochs) + int(before or 0), int(n))
         if key not in found or rank > found[key][0]:
             found[key] = (rank, path)
     order = sorted(found, key=lambda key: (METHODS.index(key[0]), key[1]))
@@ -201,8 +215,9 @@ def curve_table(experiment: Experiment, records: dict, y: np.ndarray) -> str:
     for (method, sigma), path in records.items():
         record = Certificates.load(path)
         accuracy = record.certified_accuracy(y, experiment.radii)
-        epochs, n = re.search(r"_e(\d+)_.*_n(\d+)$", path.stem).groups()
-        rows.append([method, f"{sigma:.3g}", epochs, n, *map(percent, accuracy)])
+        stages = " + ".join(reversed(re.findall(r"_e(\d+)", path.stem)))
+        draws = str(record.n_draws[0])
+        rows.append([method, f"{sigma:.3g}", stages, draws, *map(percent, accuracy)])
     return rest_table(header, rows)
 
 
@@ -305,6 +320,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--n-test", type=int, default=500)
     parser.add_argument("--n-estimation", type=int, default=1000)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--start", type=Path, default=None, help="file of weights from the cache to go on from"
+    )
     parser.add_argument("--report-only", action="store_true")
     return parser.parse_args()
 
@@ -319,8 +337,17 @@ def main() -> None:
     started = time.perf_counter()
     for method in () if args.report_only else args.methods:
         for sigma in args.sigmas or experiment.sigmas:
-            run = Run(args.dataset, method, sigma, args.epochs, args.gamma, args.width, args.seed)
-            net = trained(run, args.data_home, args.cache, args.device)
+            run = Run(
+                args.dataset,
+                method,
+                sigma,
+                args.epochs,
+                args.gamma,
+                args.width,
+                args.seed,
+                stage(args.start),
+            )
+            net = trained(run, args.data_home, args.cache, args.device, args.start)
             certified(run, net, X, y, args.n_estimation, args.cache)
             print(f"{time.perf_counter() - started:.0f} s so far", flush=True)
     command = "python benchmarks/reproduce_stn_mnist.py" + (

@@ -177,6 +177,28 @@ def test_a_binary_skorch_net_votes_by_its_threshold(digits: Arrays) -> None:
     assert strict.predict(X).sum() < clf.predict(X).sum()
 
 
+class Probability(SingleLogit):
+    """One probability a row."""
+
+    def forward(self, x):
+        return super().forward(x).sigmoid()
+
+
+@pytest.mark.parametrize(
+    ("module", "criterion"), [(SingleLogit, nn.BCEWithLogitsLoss), (Probability, nn.BCELoss)]
+)
+@pytest.mark.parametrize(("threshold", "positives"), [(0.0, 9), (1.0, 0)])
+def test_a_threshold_at_the_end_of_the_scale_decides_everything(
+    digits: Arrays, module: type, criterion: type, threshold: float, positives: int
+) -> None:
+    X, y = digits[0][:100], digits[1][:100] >= 5
+    binary = NeuralNetBinaryClassifier(
+        module, criterion=criterion, threshold=threshold, max_epochs=1, verbose=0
+    )
+    clf = quick(binary, training=None).fit(X, y)
+    assert clf.predict(X[:9]).sum() == positives
+
+
 def test_tables_keep_their_column_names(iris: Arrays) -> None:
     X, y = load_iris(return_X_y=True, as_frame=True)
     by_name = make_pipeline(
