@@ -81,10 +81,10 @@ class NetBase:
         Number of classes. Columns past them do not vote.
 
     dtype : torch.dtype
-        Type of the rows it takes.
+        Type of the network's parameters.
 
     device : torch.device
-        Where it takes them.
+        Where it takes the rows.
 
     threshold : float or None, default=None
         For a single output per row: vote for class 1 above it. None for one column a class.
@@ -117,7 +117,8 @@ class NetBase:
         Tensor of int64, shape (n_rows,)
             Class indices; `n_classes` where an output was not finite.
         """
-        outputs = self.forward(rows).reshape(len(rows), -1)
+        # Noise is added in single precision at least; a network may be narrower inside.
+        outputs = self.forward(rows.to(self.dtype)).reshape(len(rows), -1)
         if self.threshold is None:
             votes = outputs[:, : self.n_classes].argmax(dim=1)
         else:

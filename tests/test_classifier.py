@@ -155,6 +155,14 @@ def test_a_double_precision_module_gets_double_precision_rows(iris: Arrays) -> N
     assert quick(nn.Linear(4, 3).double()).fit(X, y).predict(X[:3]).shape == (3,)
 
 
+def test_noise_is_added_before_a_narrow_network_rounds(iris: Arrays) -> None:
+    X, y = iris
+    module = Linear(torch.eye(3, 4), torch.zeros(3))
+    wide = quick(FrozenEstimator(module)).fit(X, y).certificates(X).counts
+    narrow = quick(FrozenEstimator(module.bfloat16())).fit(X, y).certificates(X).counts
+    assert np.abs(wide - narrow).mean() < 2
+
+
 @pytest.mark.parametrize("kind", [str, object, np.int8, bool])
 def test_labels_of_any_kind_come_back(iris: Arrays, kind: type) -> None:
     X, y = iris

@@ -49,58 +49,31 @@ class Bound:
         object.__setattr__(self, "radii", MappingProxyType(dict(self.radii)))
 
 
-def _gaussian_neyman_pearson(
-    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
-) -> NDArray[np.float64]:
-    return neyman_pearson_radius(p_lower, p_upper, sigma=scale)
+def _by_scale(radius: Callable[..., NDArray[np.float64]], parameter: str) -> RadiusFunction:
+    """Return a radius as a function of the scale, whatever its noise calls it."""
 
+    def scaled(
+        p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
+    ) -> NDArray[np.float64]:
+        return radius(p_lower, p_upper, **{parameter: scale})
 
-def _gaussian_renyi(
-    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
-) -> NDArray[np.float64]:
-    return renyi_radius(p_lower, p_upper, sigma=scale)
-
-
-def _gaussian_pixeldp(
-    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
-) -> NDArray[np.float64]:
-    return pixeldp_radius(p_lower, p_upper, sigma=scale)
-
-
-def _laplace_quantile(
-    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
-) -> NDArray[np.float64]:
-    return laplace_radius(p_lower, p_upper, scale=scale)
-
-
-def _laplace_renyi(
-    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
-) -> NDArray[np.float64]:
-    return laplace_renyi_radius(p_lower, p_upper, scale=scale)
-
-
-def _laplace_pure_dp(
-    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
-) -> NDArray[np.float64]:
-    return laplace_pure_dp_radius(p_lower, p_upper, scale=scale)
-
-
-def _laplace_teng(
-    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
-) -> NDArray[np.float64]:
-    return laplace_teng_radius(p_lower, p_upper, scale=scale)
-
-
-def _uniform(
-    p_lower: ArrayLike, p_upper: ArrayLike | None, scale: ArrayLike
-) -> NDArray[np.float64]:
-    return uniform_radius(p_lower, p_upper, half_width=scale)
+    return scaled
 
 
 _TIGHTEST: Mapping[str, RadiusFunction] = {
-    "gaussian": _gaussian_neyman_pearson,
-    "laplace": _laplace_quantile,
-    "uniform": _uniform,
+    "gaussian": _by_scale(neyman_pearson_radius, "sigma"),
+    "laplace": _by_scale(laplace_radius, "scale"),
+    "uniform": _by_scale(uniform_radius, "half_width"),
+}
+
+_RENYI: Mapping[str, RadiusFunction] = {
+    "gaussian": _by_scale(renyi_radius, "sigma"),
+    "laplace": _by_scale(laplace_renyi_radius, "scale"),
+}
+
+_PRIVACY: Mapping[str, RadiusFunction] = {
+    "gaussian": _by_scale(pixeldp_radius, "sigma"),
+    "laplace": _by_scale(laplace_pure_dp_radius, "scale"),
 }
 
 BOUNDS: Mapping[str, Bound] = MappingProxyType(
@@ -109,9 +82,9 @@ BOUNDS: Mapping[str, Bound] = MappingProxyType(
         for bound in (
             Bound("neyman_pearson", _TIGHTEST, runner_up=True),
             Bound("binary", _TIGHTEST, runner_up=False),
-            Bound("renyi", {"gaussian": _gaussian_renyi, "laplace": _laplace_renyi}, True),
-            Bound("pixeldp", {"gaussian": _gaussian_pixeldp, "laplace": _laplace_pure_dp}, True),
-            Bound("teng", {"laplace": _laplace_teng}, True),
+            Bound("renyi", _RENYI, runner_up=True),
+            Bound("pixeldp", _PRIVACY, runner_up=True),
+            Bound("teng", {"laplace": _by_scale(laplace_teng_radius, "scale")}, runner_up=True),
         )
     }
 )
