@@ -80,6 +80,7 @@ def draw(records: dict[str, Certificates], y: np.ndarray, path: Path) -> None:
                 record.with_bound(bound), y, name=title, ax=ax, show_band=bound == "neyman_pearson"
             )
         ax.set_title(training.capitalize())
+    axes[0].set_xlim(0, max(record.radius.max() for record in records.values()))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
 

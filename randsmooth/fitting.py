@@ -290,27 +290,31 @@ def frozen_classes(estimator: Any, X: NDArray[Any], y: NDArray[Any], device: str
     seen = np.unique(y)
     if not is_net(estimator):
         classes = np.asarray(estimator.classes_)
-        remedy = "Hand fit labels that the trained estimator knows."
-    else:
-        sample = X[:1].astype(input_dtype(estimator, X.dtype), copy=False)
-        n_classes = net_base(estimator, sample, device).n_classes
-        if len(seen) == n_classes:
-            return seen
-        classes = np.arange(n_classes)
-        remedy = f"Hand fit all {n_classes} labels, or labels from 0 to {n_classes - 1}."
-        warnings.warn(
-            f"y holds {len(seen)} labels but the frozen net has {n_classes} columns: the columns "
-            f"are taken to be the labels 0 to {n_classes - 1}.",
-            UserWarning,
-            stacklevel=3,
-        )
+        _check_known(seen, classes, "Hand fit labels that the trained estimator knows.")
+        return classes
+    sample = X[:1].astype(input_dtype(estimator, X.dtype), copy=False)
+    n_classes = net_base(estimator, sample, device).n_classes
+    if len(seen) == n_classes:
+        return seen
+    numbers = np.arange(n_classes)
+    remedy = f"Hand fit all {n_classes} labels, or labels from 0 to {n_classes - 1}."
+    _check_known(seen, numbers, remedy)
+    warnings.warn(
+        f"y holds {len(seen)} labels but the frozen net has {n_classes} columns: the columns are "
+        f"taken to be the labels 0 to {n_classes - 1}.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return numbers
+
+
+def _check_known(seen: NDArray[Any], classes: NDArray[Any], remedy: str) -> None:
     unknown = np.setdiff1d(seen, classes)
     if len(unknown):
         raise ValueError(
             f"y must hold labels that the frozen estimator knows, got {unknown[:5].tolist()}, "
             f"which are not among {classes[:10].tolist()}. {remedy}"
         )
-    return classes
 
 
 def voting_base(
