@@ -309,7 +309,9 @@ def frozen_classes(estimator: Any, X: NDArray[Any], y: NDArray[Any], device: str
 
 
 def _check_known(seen: NDArray[Any], classes: NDArray[Any], remedy: str) -> None:
-    unknown = np.setdiff1d(seen, classes)
+    # Text is never a number, though NumPy would compare "0" with 0 as text.
+    text = [labels.dtype.kind in "OUS" for labels in (seen, classes)]
+    unknown = np.setdiff1d(seen, classes) if text[0] == text[1] else seen
     if len(unknown):
         raise ValueError(
             f"y must hold labels that the frozen estimator knows, got {unknown[:5].tolist()}, "

@@ -268,7 +268,7 @@ def test_a_skorch_net_trained_by_hand_keeps_its_own_columns(iris: Arrays) -> Non
     assert agreement.mean() > 0.9
 
 
-@pytest.mark.parametrize("labels", [[0, 1, 11], ["a", "b", "c"]])
+@pytest.mark.parametrize("labels", [[0, 1, 11], ["a", "b", "c"], ["0", "1", "2"]])
 def test_labels_that_a_frozen_net_does_not_know_are_refused(iris: Arrays, labels: list) -> None:
     X, y = iris
     frozen = quick(FrozenEstimator(Linear(torch.zeros(10, 4), torch.zeros(10))))
