@@ -210,14 +210,22 @@ def percent(value: float) -> str:
 
 
 def curve_table(experiment: Experiment, records: dict, y: np.ndarray) -> str:
-    header = ["training", "sigma", "epochs", "draws", *[f"r = {r:.3g}" for r in experiment.radii]]
+    header = [
+        "training",
+        "sigma",
+        "epochs",
+        "draws",
+        *[f"r = {r:.3g}" for r in experiment.radii],
+        "network",
+    ]
     rows = []
     for (method, sigma), path in records.items():
         record = Certificates.load(path)
         accuracy = record.certified_accuracy(y, experiment.radii)
         stages = " + ".join(reversed(re.findall(r"_e(\d+)", path.stem)))
         draws = str(record.n_draws[0])
-        rows.append([method, f"{sigma:.3g}", stages, draws, *map(percent, accuracy)])
+        network = f"``{path.stem.split('_at_')[0]}``"
+        rows.append([method, f"{sigma:.3g}", stages, draws, *map(percent, accuracy), network])
     return rest_table(header, rows)
 
 
@@ -275,7 +283,7 @@ def figure(experiment: Experiment, records: dict, y: np.ndarray, path: Path) -> 
     axes[1].set_title(
         f"Three trainings, three bounds from the same votes, σ = {experiment.row_sigma:.2g}"
     )
-    axes[1].legend(fontsize=7, frameon=False)
+    axes[1].legend(fontsize=7, frameon=False, loc="upper right")
     fig.savefig(path, dpi=110)
 
 
@@ -289,9 +297,12 @@ def report(experiment: Experiment, cache: Path, y: np.ndarray, output: Path, com
     write_page(
         output / f"{name}.rst",
         title[experiment.dataset],
-        f"Made by ``{command}``. {len(y)} test images, evenly spaced; 100 selection draws; 95 % "
-        f"limits (alpha = {ALPHA}) on every certificate; certified accuracy in per cent. The plain "
-        "network is one and the same in every row.",
+        f"Made by ``{command}``, one run after the other with the ``--methods``, ``--sigmas``, "
+        "``--epochs``, ``--gamma``, ``--width`` and ``--n-estimation`` that the columns give (a "
+        "network's name: epochs e, gamma g, width w or 1, seed s; ``after`` where it went on from "
+        "``--start``). The trainings are far shorter than those behind published tables.",
+        f"{len(y)} test images, evenly spaced; 100 selection draws; 95 % limits (alpha = {ALPHA}) on "
+        "every certificate; certified accuracy in per cent.",
         f".. image:: {name}.png\n   :alt: Certified accuracy against radius",
         "Certified accuracy by radius, tightest bound\n" + "-" * 44,
         curve_table(experiment, records, y),
@@ -300,7 +311,9 @@ def report(experiment: Experiment, cache: Path, y: np.ndarray, output: Path, com
         "published computation: Sison-Glaz limits at the 5 % level that the released code used "
         "until December 2020, once with the votes that chose the label, as the paper did (100 "
         "draws), and once with the estimation votes. Those limits hold for one input in twenty "
-        "and are no certificate.",
+        "and are no certificate: they give a unanimous vote the probability 1 and with it an "
+        "infinite radius, whatever sigma and the number of draws. The paper does not say which "
+        "sigma its row is for. The other columns cannot exceed what unanimous draws certify.",
         row_table(experiment, records, y),
     )
 
