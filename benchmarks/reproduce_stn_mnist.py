@@ -301,8 +301,8 @@ def report(experiment: Experiment, cache: Path, y: np.ndarray, output: Path, com
         "``--epochs``, ``--gamma``, ``--width`` and ``--n-estimation`` that the columns give (a "
         "network's name: epochs e, gamma g, width w or 1, seed s; ``after`` where it went on from "
         "``--start``). The trainings are far shorter than those behind published tables.",
-        f"{len(y)} test images, evenly spaced; 100 selection draws; 95 % limits (alpha = {ALPHA}) on "
-        "every certificate; certified accuracy in per cent.",
+        f"{len(y)} evenly spaced test images; 100 selection draws; 95 % limits (alpha = {ALPHA}) "
+        "on every certificate; certified accuracy in per cent.",
         f".. image:: {name}.png\n   :alt: Certified accuracy against radius",
         "Certified accuracy by radius, tightest bound\n" + "-" * 44,
         curve_table(experiment, records, y),
