@@ -6,7 +6,6 @@ import time
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.linear_model import LogisticRegression
@@ -26,12 +25,13 @@ from randsmooth.exceptions import CertificationError
 from randsmooth.fitting import (
     Recipe,
     fit_estimator,
-    frozen_classes,
     input_dtype,
     own_estimator,
     unwrap,
     voting_base,
 )
+from randsmooth.frozen import frozen_classes
+from randsmooth.inputs import forward_strides, on_host
 from randsmooth.noise import Noise, Stream, noise_from_name
 from randsmooth.parallel import count_in_chunks
 from randsmooth.parameters import check_parameters, checked_seed, warn_of_too_few_draws
@@ -237,10 +237,10 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         """
         check_parameters(self)
         X_array, y_array = validate_data(
-            self, _on_host(X), y, dtype=(np.float64, np.float32), allow_nd=True
+            self, on_host(X), y, dtype=(np.float64, np.float32), allow_nd=True
         )
         check_classification_targets(y_array)
-        X_array = _forward_strides(X_array)
+        X_array = forward_strides(X_array)
         self.input_shape_ = X_array.shape[1:]
         random = check_random_state(self.random_state)
         self.noise_ = noise_from_name(self.noise, self.sigma)
@@ -380,7 +380,7 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
             seconds=np.full(len(X_array), (time.perf_counter() - started) / len(X_array)),
         )
         if errors:
-            raise _certification_error(errors, certificates)
+            raise CertificationError.of_rows(errors, certificates)
         return certificates
 
     def get_metadata_routing(self) -> MetadataRouter:
@@ -418,7 +418,7 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         check_parameters(self)
         votes, errors = self._votes(self._validated(X), Stream.SELECTION, self.noise_seed_)
         if errors:
-            raise _certification_error(errors, None)
+            raise CertificationError.of_rows(errors)
         return votes
 
     def _votes(
@@ -458,7 +458,7 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
 
     def _validated(self, X: ArrayLike) -> NDArray[Any]:
         """Return the inputs as an array, of the shape seen in `fit`."""
-        X = _on_host(X)
+        X = on_host(X)
         accepted = {"dtype": (np.float64, np.float32), "allow_nd": True}
         array: NDArray[Any]
         if len(self.input_shape_) == 1 and len(getattr(X, "shape", (0, 0))) <= 2:
@@ -470,37 +470,10 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
                 f"X must hold inputs of shape {self.input_shape_}, as seen in fit, got inputs of "
                 f"shape {array.shape[1:]}."
             )
-        return _forward_strides(array)
+        return forward_strides(array)
 
     def _routed(self, fit_params: dict[str, Any]) -> dict[str, Any]:
         if not _routing_enabled():
             return fit_params
         routed: dict[str, Any] = process_routing(self, "fit", **fit_params).estimator.fit
         return routed
-
-
-def _forward_strides(array: NDArray[Any]) -> NDArray[Any]:
-    """Return an array that torch can share: it knows no negative strides."""
-    return array.copy() if min(array.strides) < 0 else array
-
-
-def _on_host(X: Any) -> Any:
-    """Return tensors as arrays, wherever they are, and anything else as it is."""
-    return X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else X
-
-
-def _certification_error(
-    errors: dict[int, Exception], certificates: Certificates | None
-) -> CertificationError:
-    failed = np.array(sorted(errors), dtype=np.intp)
-    first = errors[int(failed[0])]
-    kept = "" if certificates is None else " The other rows are in this error's `certificates`."
-    error = CertificationError(
-        f"X has {len(failed)} inputs that the base could not classify, rows "
-        f"{failed[:5].tolist()}{'...' if len(failed) > 5 else ''}; the first: {first}. "
-        f"Check these inputs, or the base's weights.{kept}",
-        certificates,
-        failed,
-    )
-    error.__cause__ = first
-    return error

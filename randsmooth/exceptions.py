@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from randsmooth.certificates import Certificates
@@ -49,6 +51,38 @@ class CertificationError(RandsmoothError, RuntimeError):
         super().__init__(message)
         self.certificates = certificates
         self.failed = failed
+
+    @classmethod
+    def of_rows(
+        cls, errors: Mapping[int, Exception], certificates: Certificates | None = None
+    ) -> Self:
+        """Return the error for some rows, caused by that of the first.
+
+        Parameters
+        ----------
+        errors : mapping of int to Exception
+            What each failing row raised.
+
+        certificates : Certificates or None, default=None
+            The record of the whole run, to be kept.
+
+        Returns
+        -------
+        CertificationError
+            The error, to be raised.
+        """
+        failed = np.array(sorted(errors), dtype=np.intp)
+        first = errors[int(failed[0])]
+        rows = f"{failed[:5].tolist()}{'...' if len(failed) > 5 else ''}"
+        kept = "" if certificates is None else " The other rows are in this error's `certificates`."
+        error = cls(
+            f"X has {len(failed)} inputs that the base could not classify, rows {rows}; the first: "
+            f"{first}. Check these inputs, or the base's weights.{kept}",
+            certificates,
+            failed,
+        )
+        error.__cause__ = first
+        return error
 
 
 class RandsmoothWarning(UserWarning):
