@@ -8,7 +8,7 @@ certifies test images for every noise scale, and writes tables and a figure to `
 
 Networks and votes are kept in the cache, so that an interrupted run goes on and the report can be
 made again without them (``--report-only``). ``--methods``, ``--sigmas`` and ``--n-estimation``
-choose what is added to it; the report takes of each network the record with the most draws.
+choose what is added to it; the tables show every record, the figure those with the most draws.
 """
 
 from __future__ import annotations
@@ -180,19 +180,52 @@ def stage(start: Path | None) -> str:
     return f"_after_e{sum(map(int, epochs))}"
 
 
-def best_records(experiment: Experiment, cache: Path) -> dict[tuple[str, float], Path]:
-    """Return for each method and scale the record of the longest training and the most draws."""
-    pattern = re.compile(
-        rf"{experiment.dataset}_(\w+)_[\d.]+_e(\d+)_g[\d.]+(?:_w[\d.]+)?_s\d+(?:_after_e(\d+))?_at_([\d.]+)_n(\d+)"
+@dataclass(frozen=True)
+class Result:
+    """One record in the cache, and what its name says."""
+
+    method: str
+    sigma: float
+    path: Path
+
+    @property
+    def certificates(self) -> Certificates:
+        return Certificates.load(self.path)
+
+    @property
+    def network(self) -> str:
+        return self.path.stem.split("_at_")[0]
+
+    @property
+    def epochs(self) -> list[str]:
+        """Epochs of each stage of the training."""
+        return re.findall(r"_e(\d+)", self.network)[::-1]
+
+    @property
+    def n_draws(self) -> int:
+        return int(self.path.stem.rpartition("_n")[2])
+
+
+def all_results(experiment: Experiment, cache: Path) -> list[Result]:
+    """Return every record in the cache, by method, noise scale, training and draws."""
+    found = []
+    for path in cache.glob(f"{experiment.dataset}_*_at_*.npz"):
+        method = path.stem.split("_")[1]
+        sigma = float(path.stem.split("_at_")[1].partition("_")[0])
+        found.append(Result(method, sigma, path))
+    return sorted(
+        found, key=lambda r: (METHODS.index(r.method), r.sigma, len(r.epochs), r.epochs, r.n_draws)
     )
-    found: dict[tuple[str, float], tuple[tuple[int, int], Path]] = {}
-    for path in sorted(cache.glob(f"{experiment.dataset}_*_at_*.npz")):
-        method, epochs, before, sigma, n = pattern.fullmatch(path.stem).groups()
-        key, rank = (method, float(sigma)), (int(epochs) + int(before or 0), int(n))
-        if key not in found or rank > found[key][0]:
-            found[key] = (rank, path)
-    order = sorted(found, key=lambda key: (METHODS.index(key[0]), key[1]))
-    return {key: found[key][1] for key in order}
+
+
+def most_draws(results: list[Result]) -> dict[tuple[str, float], Certificates]:
+    """Return for each method and scale the record with the most draws, the latest of several."""
+    best: dict[tuple[str, float], Result] = {}
+    for result in results:
+        key = (result.method, result.sigma)
+        if key not in best or result.n_draws >= best[key].n_draws:
+            best[key] = result
+    return {key: result.certificates for key, result in best.items()}
 
 
 def as_published(counts: np.ndarray, y: np.ndarray, sigma: float, radius: float) -> float:
@@ -209,57 +242,50 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def curve_table(experiment: Experiment, records: dict, y: np.ndarray) -> str:
-    header = [
-        "training",
-        "sigma",
-        "epochs",
-        "draws",
-        *[f"r = {r:.3g}" for r in experiment.radii],
-        "network",
-    ]
+def curve_table(experiment: Experiment, results: list[Result], y: np.ndarray) -> str:
+    radii = [f"r = {r:.3g}" for r in experiment.radii]
     rows = []
-    for (method, sigma), path in records.items():
-        record = Certificates.load(path)
-        accuracy = record.certified_accuracy(y, experiment.radii)
-        stages = " + ".join(reversed(re.findall(r"_e(\d+)", path.stem)))
-        draws = str(record.n_draws[0])
-        network = f"``{path.stem.split('_at_')[0]}``"
-        rows.append([method, f"{sigma:.3g}", stages, draws, *map(percent, accuracy), network])
-    return rest_table(header, rows)
+    for result in results:
+        accuracy = result.certificates.certified_accuracy(y, experiment.radii)
+        settings = [f"{result.sigma:.3g}", " + ".join(result.epochs), str(result.n_draws)]
+        rows.append([result.method, *settings, *map(percent, accuracy), f"``{result.network}``"])
+    return rest_table(["training", "sigma", "epochs", "draws", *radii, "network"], rows)
 
 
-def row_table(experiment: Experiment, records: dict, y: np.ndarray) -> str:
+def row_table(experiment: Experiment, results: list[Result], y: np.ndarray) -> str:
     radius, rows = experiment.row_radius, []
-    natural, certified_accuracy = experiment.published
-    rows.append(
-        ["published", "", "100", percent(natural), "", "", "", "", percent(certified_accuracy)]
-    )
-    for (method, sigma), path in records.items():
-        record = Certificates.load(path)
-        n = int(record.n_draws[0])
+    natural, published = map(percent, experiment.published)
+    rows.append(["published", "", "", "100", natural, "", "", "", "", published])
+    for result in results:
+        record, sigma, n = result.certificates, result.sigma, result.n_draws
         honest = [
             percent(record.with_bound(bound).certified_accuracy(y, [radius])[0]) for bound in BOUNDS
         ]
-        votes = percent(np.mean(record.label == y))
-        few = as_published(record.selection_counts, y, sigma, radius)
-        many = as_published(record.counts, y, sigma, radius)
-        variant = f"{percent(few)} (100 draws), {percent(many)} ({n} draws)"
-        rows.append([method, f"{sigma:.3g}", str(n), votes, *honest, variant])
-    header = ["training", "sigma", "draws", "natural", *BOUNDS.values(), "5 % limits, Rényi"]
+        votes = percent(float(np.mean(record.label == y)))
+        few = percent(as_published(record.selection_counts, y, sigma, radius))
+        many = percent(as_published(record.counts, y, sigma, radius))
+        settings = [f"{sigma:.3g}", " + ".join(result.epochs), str(n), votes]
+        variant = f"{few} (100 draws), {many} ({n} draws)"
+        rows.append([result.method, *settings, *honest, variant])
+    header = ["training", "sigma", "epochs", "draws", "natural", *BOUNDS.values()]
+    header.append("5 % limits, Rényi")
     return rest_table(header, rows)
 
 
-def figure(experiment: Experiment, records: dict, y: np.ndarray, path: Path) -> None:
+def figure(
+    experiment: Experiment,
+    records: dict[tuple[str, float], Certificates],
+    y: np.ndarray,
+    path: Path,
+) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     fig, axes = plt.subplots(1, 2, figsize=(12, 4.6), sharey=True, layout="constrained")
-    for (method, sigma), file in records.items():
+    for (method, sigma), record in records.items():
         if method == "stability":
-            record = Certificates.load(file)
             CertifiedAccuracyDisplay.from_certificates(
                 record, y, name=f"σ = {sigma:.2g}", ax=axes[0], show_band=False
             )
@@ -267,10 +293,10 @@ def figure(experiment: Experiment, records: dict, y: np.ndarray, path: Path) -> 
     styles = {"neyman_pearson": "-", "renyi": "--", "pixeldp": ":"}
     colours = dict(zip(METHODS, ("C0", "C1", "C2"), strict=True))
     for method in METHODS:
-        if (file := records.get((method, round(experiment.row_sigma, 4)))) is None:
+        if (votes := records.get((method, round(experiment.row_sigma, 4)))) is None:
             continue
         for bound, style in styles.items():
-            record = Certificates.load(file).with_bound(bound)
+            record = votes.with_bound(bound)
             CertifiedAccuracyDisplay.from_certificates(
                 record,
                 y,
@@ -289,10 +315,10 @@ def figure(experiment: Experiment, records: dict, y: np.ndarray, path: Path) -> 
 
 def report(experiment: Experiment, cache: Path, y: np.ndarray, output: Path, command: str) -> None:
     """Write the tables and the figure from every record in the cache."""
-    records = best_records(experiment, cache)
+    results = all_results(experiment, cache)
     output.mkdir(parents=True, exist_ok=True)
     name = f"stn_{experiment.dataset}"
-    figure(experiment, records, y, output / f"{name}.png")
+    figure(experiment, most_draws(results), y, output / f"{name}.png")
     title = {"mnist": "Stability training on MNIST", "cifar10": "Stability training on CIFAR-10"}
     write_page(
         output / f"{name}.rst",
@@ -305,7 +331,7 @@ def report(experiment: Experiment, cache: Path, y: np.ndarray, output: Path, com
         "on every certificate; certified accuracy in per cent.",
         f".. image:: {name}.png\n   :alt: Certified accuracy against radius",
         "Certified accuracy by radius, tightest bound\n" + "-" * 44,
-        curve_table(experiment, records, y),
+        curve_table(experiment, results, y),
         "The published row, and what the same votes give under each bound\n" + "-" * 64,
         f"Certified accuracy at radius {experiment.row_title}. The last column repeats the "
         "published computation: Sison-Glaz limits at the 5 % level that the released code used "
@@ -314,7 +340,7 @@ def report(experiment: Experiment, cache: Path, y: np.ndarray, output: Path, com
         "and are no certificate: they give a unanimous vote the probability 1 and with it an "
         "infinite radius, whatever sigma and the number of draws. The paper does not say which "
         "sigma its row is for. The other columns cannot exceed what unanimous draws certify.",
-        row_table(experiment, records, y),
+        row_table(experiment, results, y),
     )
 
 
