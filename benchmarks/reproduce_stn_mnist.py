@@ -283,7 +283,7 @@ def figure(
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    fig, axes = plt.subplots(1, 2, figsize=(12, 4.6), sharey=True, layout="constrained")
+    fig, axes = plt.subplots(1, 2, figsize=(14, 4.6), sharey=True, layout="constrained")
     for (method, sigma), record in records.items():
         if method == "stability":
             CertifiedAccuracyDisplay.from_certificates(
@@ -309,7 +309,7 @@ def figure(
     axes[1].set_title(
         f"Three trainings, three bounds from the same votes, σ = {experiment.row_sigma:.2g}"
     )
-    axes[1].legend(fontsize=7, frameon=False, loc="upper right")
+    axes[1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     fig.savefig(path, dpi=110)
 
 
