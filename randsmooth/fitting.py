@@ -250,7 +250,15 @@ def fit_estimator(
             X, rows = strategy.replicate(X, generator)
             codes = codes[rows]
             fit_params = {k: _per_row(v, n_samples, rows) for k, v in fit_params.items()}
-        return estimator.fit(_as_seen(estimator, X, feature_names), codes, **fit_params)
+        try:
+            return estimator.fit(_as_seen(estimator, X, feature_names), codes, **fit_params)
+        except ValueError as error:
+            if not fit_params:
+                raise
+            raise ValueError(
+                f"{type(estimator).__name__} refused to be fitted with {', '.join(fit_params)}: "
+                f"{error}"
+            ) from error
 
 
 def voting_base(

@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.callbacks import EpochScoring
@@ -367,6 +368,14 @@ def test_sample_weights_reach_the_base_once_per_noisy_copy(iris: Arrays) -> None
     weight = np.where(y == 2, 0.0, 1.0)
     clf = quick(sigma=0.1).fit(X, y, sample_weight=weight)
     assert 2 not in clf.predict(X[y != 2])
+
+
+def test_weights_that_leave_one_class_are_refused_by_name(iris: Arrays) -> None:
+    X, y = iris
+    with pytest.raises(ValueError, match=r"^SVC refused to be fitted with sample_weight: .*class"):
+        quick(SVC()).fit(X, y, sample_weight=(y == 1).astype(float))
+    with pytest.raises(ValueError, match=r"^The 'C' parameter of SVC must be"):
+        quick(SVC(C=-1.0)).fit(X, y)
 
 
 def test_metadata_reaches_the_base_that_asks_for_it(iris: Arrays) -> None:
