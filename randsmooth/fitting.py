@@ -296,9 +296,8 @@ def voting_base(
     if is_net(estimator):
         return net_base(estimator, X[:1], device, len(labels))
     dtype = torch.float64 if X.dtype == np.float64 else torch.float32
-    flat = X.ndim > 2 and _takes_flat_rows(estimator)
-    named = _takes_table(estimator) and feature_names is not None
-    return ArrayBase(estimator, labels, dtype, flat, feature_names if named else None)
+    flat, names = _view(estimator, X, feature_names)
+    return ArrayBase(estimator, labels, dtype, flat, names)
 
 
 def _strategy(recipe: Recipe, for_net: bool) -> TrainingStrategy | None:
@@ -371,11 +370,19 @@ def _per_row(value: Any, n_samples: int, rows: NDArray[np.intp]) -> Any:
 
 
 def _as_seen(estimator: Any, X: NDArray[Any], feature_names: NDArray[Any] | None) -> Any:
-    if X.ndim > 2 and _takes_flat_rows(estimator):
+    flat, names = _view(estimator, X, feature_names)
+    if flat:
         return X.reshape(len(X), -1)
-    if feature_names is not None and _takes_table(estimator):
-        return as_table(X, feature_names)
-    return X
+    return X if names is None else as_table(X, names)
+
+
+def _view(
+    estimator: Any, X: NDArray[Any], feature_names: NDArray[Any] | None
+) -> tuple[bool, NDArray[Any] | None]:
+    """Return whether a base sees flat rows, and the column names it sees, in fit and in votes."""
+    return X.ndim > 2 and _takes_flat_rows(estimator), (
+        feature_names if _takes_table(estimator) else None
+    )
 
 
 def _takes_flat_rows(estimator: Any) -> bool:
