@@ -28,9 +28,10 @@ format: $(VENV)/.lint
 docs: $(VENV)/.test $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
-bench: $(VENV)/.test
+# COHEN=path/to/core.py, from the repository locuslab/smoothing, adds the reference loop.
+bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/bounds_speed.py
-	$(BIN)/python benchmarks/engine_speed.py
+	$(BIN)/python benchmarks/throughput.py $(if $(COHEN),--cohen $(COHEN))
 
 clean:
 	rm -rf $(VENV) build docs/_build docs/auto_examples docs/api/generated
@@ -47,6 +48,10 @@ $(VENV)/.test: $(VENV)/.created pyproject.toml setup.py
 
 $(VENV)/.lint: $(VENV)/.test
 	$(PIP) --editable '.[lint]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) --editable '.[bench]'
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.test

@@ -3,12 +3,14 @@
 from randsmooth.certificates import Certificates, certify_counts
 from randsmooth.classifier import SmoothedClassifier
 from randsmooth.display import CertifiedAccuracyDisplay
+from randsmooth.draws_display import DrawsDisplay
 from randsmooth.logs import CertificationLog, check_log, read_log
 from randsmooth.metrics import (
     average_certified_radius,
     certified_accuracy,
     certified_accuracy_scorer,
 )
+from randsmooth.two_stage import TwoStage
 
 __version__ = "0.1.0"
 
@@ -16,7 +18,9 @@ __all__ = [
     "Certificates",
     "CertificationLog",
     "CertifiedAccuracyDisplay",
+    "DrawsDisplay",
     "SmoothedClassifier",
+    "TwoStage",
     "__version__",
     "average_certified_radius",
     "certified_accuracy",

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
-__all__ = ["progress_bar"]
+__all__ = ["announce", "progress_bar"]
 
 
 @contextmanager
-def progress_bar(total: int, *, description: str, verbose: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(
+    total: int, *, description: str, unit: str, verbose: int
+) -> Iterator[Callable[[int], None]]:
     """Show a bar on the standard error stream while a run lasts.
 
     Parameters
     ----------
     total : int
-        Draws that the whole run takes.
+        Units that the whole run takes.
 
     description : str
         What the run does.
+
+    unit : str
+        What is counted: "draws" or "inputs".
 
     verbose : int
         No bar where 0.
@@ -28,9 +34,20 @@ def progress_bar(total: int, *, description: str, verbose: int) -> Iterator[Call
     Yields
     ------
     callable (int) -> None
-        Advances the bar by a number of draws. Threads may share it.
+        Advances the bar by a number of units. Threads may share it.
     """
     with tqdm(
-        total=total, desc=description, unit=" draws", unit_scale=True, disable=not verbose
+        total=total, desc=description, unit=f" {unit}", unit_scale=True, disable=not verbose
     ) as bar:
-        yield lambda draws: bar.update(draws) and None
+        yield lambda done: bar.update(done) and None
+
+
+def announce(message: str) -> None:
+    """Show a line on the standard error stream, above any bar.
+
+    Parameters
+    ----------
+    message : str
+        The line.
+    """
+    tqdm.write(message, file=sys.stderr)

@@ -6,9 +6,10 @@ index one past the last class says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -16,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from torch import Tensor, nn
+
+from randsmooth.affine_head import AffineHead, affine_head
 
 __all__ = [
     "ArrayBase",
@@ -91,6 +94,18 @@ class NetBase:
 
     row_values : int, default=1
         Numbers in the largest tensor that one row passes through.
+
+    head : AffineHead or None, default=None
+        The network in two parts, where it begins with an affine map.
+
+    channels_last : bool, default=False
+        Whether it takes images in that memory format.
+
+    arithmetic : mapping of str to str or bool, default={}
+        How it computes, for the record of a run.
+
+    rebuild : callable () -> NetBase or None, default=None
+        Makes the base anew in another process, to which traced networks do not travel.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -99,10 +114,17 @@ class NetBase:
     device: torch.device
     threshold: float | None = None
     row_values: int = 1
+    head: AffineHead | None = None
+    channels_last: bool = False
+    arithmetic: Mapping[str, Any] = field(default_factory=dict)
+    rebuild: Callable[[], NetBase] | None = None
 
     # Matrix kernels treat odd sizes differently in the last bit, and a vote must not depend on how
     # many others are taken with it.
     row_multiple: ClassVar[int] = 16
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return super().__reduce_ex__(protocol) if self.rebuild is None else (self.rebuild, ())
 
     def votes(self, rows: Tensor) -> Tensor:
         """Return the index of the largest output, or the side of the threshold.
@@ -264,6 +286,8 @@ def net_base(
     sample: NDArray[Any],
     device: str = "auto",
     n_classes: int | None = None,
+    *,
+    shortcuts: bool = False,
 ) -> NetBase:
     """Return the base behind a trained module or net, after looking at its output for one input.
 
@@ -280,6 +304,9 @@ def net_base(
 
     n_classes : int or None, default=None
         Number of classes; None is the number of columns. Further columns do not vote.
+
+    shortcuts : bool, default=False
+        Whether to look for an affine head.
 
     Returns
     -------
@@ -302,21 +329,50 @@ def net_base(
     row = torch.as_tensor(sample, dtype=dtype, device=on)
     with torch.inference_mode(), _largest_tensor(module) as largest:
         outputs = forward(row)
-    row_values = max([row.numel(), *largest])
+    base = NetBase(
+        forward,
+        n_classes or 2,
+        dtype,
+        on,
+        row_values=max([row.numel(), *largest]),
+        head=affine_head(module.eval(), row) if shortcuts and is_plain(estimator) else None,
+        rebuild=partial(net_base, estimator, sample, device, n_classes, shortcuts=shortcuts),
+    )
     if not isinstance(outputs, Tensor) or len(outputs) != 1:
         raise ValueError(
             f"estimator must return one row of outputs per input, got {type(outputs).__name__}"
             f"{f' of shape {tuple(outputs.shape)}' if isinstance(outputs, Tensor) else ''}."
         )
     if isinstance(estimator, NeuralNetBinaryClassifier):
-        return NetBase(forward, 2, dtype, on, _logit_threshold(estimator), row_values)
+        return replace(base, n_classes=2, threshold=_logit_threshold(estimator))
     n_columns = _columns(outputs)
     if n_columns < (n_classes or 2):
         raise ValueError(
             f"estimator must return one column per class, got {n_columns} columns for the "
             f"{n_classes} classes in y."
         )
-    return NetBase(forward, n_classes or n_columns, dtype, on, row_values=row_values)
+    return replace(base, n_classes=n_classes or n_columns)
+
+
+def is_plain(estimator: nn.Module | NeuralNet) -> bool:
+    """Return whether an estimator's outputs are its module's, with nothing of its own around it.
+
+    Parameters
+    ----------
+    estimator : torch.nn.Module or skorch.NeuralNet
+        A module or a net.
+
+    Returns
+    -------
+    bool
+        False for a net whose class changes how rows reach the module.
+    """
+    if not isinstance(estimator, NeuralNet):
+        return True
+    return all(
+        getattr(type(estimator), step) is getattr(NeuralNet, step) and step not in vars(estimator)
+        for step in ("infer", "evaluation_step")
+    )
 
 
 @contextmanager

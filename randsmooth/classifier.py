@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, Self
 
 import numpy as np
@@ -20,7 +19,8 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from randsmooth.certificates import Certificates, certify_counts
+from randsmooth.certificates import Certificates
+from randsmooth.certification import CertificationRun, ExpectedCost
 from randsmooth.exceptions import CertificationError
 from randsmooth.fitting import (
     Recipe,
@@ -32,10 +32,9 @@ from randsmooth.fitting import (
 )
 from randsmooth.frozen import frozen_classes
 from randsmooth.inputs import forward_strides, on_host
-from randsmooth.noise import Noise, Stream, noise_from_name
-from randsmooth.parallel import count_in_chunks
-from randsmooth.parameters import check_parameters, checked_seed, warn_of_too_few_draws
-from randsmooth.voting import Ballot, automatic_batch_size
+from randsmooth.noise import Noise, noise_from_name
+from randsmooth.parameters import check_parameters, checked_seed
+from randsmooth.two_stage import TwoStage
 
 __all__ = ["SmoothedClassifier"]
 
@@ -83,8 +82,10 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
     n_selection : int, default=100
         Draws that choose the label of each input.
 
-    n_estimation : int, default=10_000
-        Fresh draws that bound its probability.
+    n_estimation : int, "two-stage" or TwoStage, default=10_000
+        Fresh draws that bound its probability; the most there may be where `certify` is asked
+        about given radii. "two-stage" plans the number for each input by a pilot whose draws are
+        not used again, see `TwoStage`.
 
     alpha : float, default=0.001
         Failure probability of each input's certificate.
@@ -99,6 +100,10 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
     device : str, default="auto"
         Where a torch base runs; "auto" is a GPU where there is one. A skorch net keeps its own
         device unless another is named.
+
+    shortcuts : bool, default=True
+        Whether inputs and noise may pass the base's first layer apart, where that is exact and
+        cheaper. The record names the shortcut taken.
 
     n_jobs : int or None, default=None
         Workers over the inputs, as in joblib. Threads, unless a `joblib.parallel_config` says
@@ -175,11 +180,12 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         training: Any = "auto",
         bound: Any = "auto",
         n_selection: int = 100,
-        n_estimation: int = 10_000,
+        n_estimation: int | str | TwoStage = 10_000,
         alpha: float = 0.001,
         common_noise: bool = True,
         batch_size: int | str = "auto",
         device: str = "auto",
+        shortcuts: bool = True,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -195,6 +201,7 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         self.common_noise = common_noise
         self.batch_size = batch_size
         self.device = device
+        self.shortcuts = shortcuts
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -300,7 +307,9 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         """
         return self._selection_votes(X) / self.n_selection
 
-    def certify(self, X: ArrayLike, *, noise_seed: int | None = None) -> NDArray[np.float64]:
+    def certify(
+        self, X: ArrayLike, *, radii: ArrayLike | None = None, noise_seed: int | None = None
+    ) -> NDArray[np.float64]:
         """Return the certified radius of each input.
 
         Each input's radius is valid with probability at least 1 - `alpha` over the noise, provided
@@ -310,6 +319,11 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         ----------
         X : array-like of shape (n_samples, ...)
             The inputs.
+
+        radii : float, array-like of float or None, default=None
+            Radii to decide about. With them each input is drawn for only until it is decided which
+            of them hold, at most `n_estimation` times, and its radius is the largest of them that
+            is certified. None asks for the largest radius that `n_estimation` draws certify.
 
         noise_seed : int or None, default=None
             Seed of the noise bank; None is `noise_seed_`.
@@ -321,23 +335,33 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
 
         Raises
         ------
+        ValueError
+            If a radius is negative or not finite.
+
         CertificationError
             If some inputs could not be classified. The error keeps what was computed.
 
         Warns
         -----
         TooFewDrawsWarning
-            If `n_estimation` draws can never certify at this `alpha`.
+            If `n_estimation` draws can never certify at this `alpha`, or not one of the radii.
         """
-        return self.certificates(X, noise_seed=noise_seed).radius
+        return self.certificates(X, radii=radii, noise_seed=noise_seed).radius
 
-    def certificates(self, X: ArrayLike, *, noise_seed: int | None = None) -> Certificates:
+    def certificates(
+        self, X: ArrayLike, *, radii: ArrayLike | None = None, noise_seed: int | None = None
+    ) -> Certificates:
         """Return the whole record of a certification: labels, radii, bounds and votes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             The inputs.
+
+        radii : float, array-like of float or None, default=None
+            Radii to decide about, as in `certify`. All claims on one input hold together with
+            probability at least 1 - `alpha`, however many radii are asked about. The votes of such
+            a run are no sample of a fixed size: its record stays as it is.
 
         noise_seed : int or None, default=None
             Seed of the noise bank; None is `noise_seed_`.
@@ -349,6 +373,9 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
 
         Raises
         ------
+        ValueError
+            If a radius is negative or not finite.
+
         CertificationError
             If some inputs could not be classified. Its `certificates` holds the record, in which
             they abstain, and its `failed` their rows.
@@ -356,32 +383,35 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         Warns
         -----
         TooFewDrawsWarning
-            If `n_estimation` draws can never certify at this `alpha`.
+            If `n_estimation` draws can never certify at this `alpha`, or not one of the radii.
         """
-        started = time.perf_counter()
-        check_is_fitted(self)
-        check_parameters(self)
-        warn_of_too_few_draws(self)
-        seed = self.noise_seed_ if noise_seed is None else checked_seed(noise_seed)
-        X_array = self._validated(X)
-        selection, errors = self._votes(X_array, Stream.SELECTION, seed)
-        estimation, more = self._votes(X_array, Stream.ESTIMATION, seed)
-        errors = {**more, **errors}
-        failed = np.array(sorted(errors), dtype=np.intp)
-        selection[failed], estimation[failed] = 0, 0
-        certificates = certify_counts(
-            selection,
-            estimation,
-            noise=self.noise_,
-            alpha=self.alpha,
-            bound=self.bound,
-            classes=self.classes_,
-            noise_seed=seed,
-            seconds=np.full(len(X_array), (time.perf_counter() - started) / len(X_array)),
-        )
-        if errors:
-            raise CertificationError.of_rows(errors, certificates)
-        return certificates
+        return self._run(X, noise_seed).certificates(radii)
+
+    def expected_cost(
+        self, X: ArrayLike, *, radii: ArrayLike | None = None, noise_seed: int | None = None
+    ) -> ExpectedCost:
+        """Return how many draws and seconds `certificates` is expected to take.
+
+        The draws that choose the classes, and a pilot where there is one, are made: they tell the
+        speed, and how far each input is from being decided.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            The inputs, or some that stand for them.
+
+        radii : float, array-like of float or None, default=None
+            As for `certificates`.
+
+        noise_seed : int or None, default=None
+            As for `certificates`.
+
+        Returns
+        -------
+        ExpectedCost
+            Draws of all inputs together, and seconds.
+        """
+        return self._run(X, noise_seed).expected_cost(radii)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Return how parameters of `fit` reach the base.
@@ -414,42 +444,27 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
     # -- parts ---------------------------------------------------------------------------------
 
     def _selection_votes(self, X: ArrayLike) -> NDArray[np.int64]:
-        check_is_fitted(self)
-        check_parameters(self)
-        votes, errors = self._votes(self._validated(X), Stream.SELECTION, self.noise_seed_)
-        if errors:
-            raise CertificationError.of_rows(errors)
+        run = self._run(X, None)
+        votes = run.selection()
+        if run.errors:
+            raise CertificationError.of_rows(run.errors)
         return votes
 
-    def _votes(
-        self, X: NDArray[Any], stream: Stream, noise_seed: int
-    ) -> tuple[NDArray[np.int64], dict[int, Exception]]:
-        """Return the votes for each class, and the errors of the inputs that failed."""
-        n_draws = self.n_selection if stream == Stream.SELECTION else self.n_estimation
-        X = X.astype(input_dtype(self.estimator_, X.dtype), copy=False)
+    def _run(self, X: ArrayLike, noise_seed: int | None) -> CertificationRun:
+        check_is_fitted(self)
+        check_parameters(self)
+        seed = self.noise_seed_ if noise_seed is None else checked_seed(noise_seed)
+        array = self._validated(X)
+        array = array.astype(input_dtype(self.estimator_, array.dtype), copy=False)
         base = voting_base(
             self.estimator_,
             self._base_labels(),
-            X,
+            array,
             device=self.device,
             feature_names=getattr(self, "feature_names_in_", None),
+            shortcuts=self.shortcuts,
         )
-        counts, errors = count_in_chunks(
-            base,
-            X,
-            Ballot(self.noise_, noise_seed, stream, n_draws, self.common_noise),
-            batch_size=automatic_batch_size(base, X.shape[1:])
-            if self.batch_size == "auto"
-            else int(self.batch_size),
-            n_jobs=self.n_jobs,
-            description=f"{stream.name.lower()} draws",
-            verbose=self.verbose,
-        )
-        for row in np.flatnonzero(counts[:, -1]):
-            errors[int(row)] = ValueError(
-                f"{counts[row, -1]} of {n_draws} network outputs are not finite"
-            )
-        return counts[:, :-1], errors
+        return CertificationRun(self, base, array, seed)
 
     def _base_labels(self) -> NDArray[Any]:
         """Return what the base's `predict` returns for each class: its own labels, or indices."""

@@ -141,7 +141,7 @@ class CertifiedAccuracyDisplay:
         *,
         radii: ArrayLike | None = None,
         name: str | None = None,
-        common_noise: bool = True,
+        common_noise: bool | None = None,
         band_alpha: float = 0.05,
         show_band: bool = True,
         ax: Axes | None = None,
@@ -163,8 +163,9 @@ class CertifiedAccuracyDisplay:
         name : str or None, default=None
             Name of a single record for the legend.
 
-        common_noise : bool, default=True
-            Whether the inputs shared their noise, which widens the band downwards.
+        common_noise : bool or None, default=None
+            Whether the inputs shared their noise, which widens the band downwards. None is what
+            each record says, and shared where it says nothing.
 
         band_alpha : float, default=0.05
             Failure probability of the band at each radius.
@@ -193,7 +194,9 @@ class CertifiedAccuracyDisplay:
                 radii,
                 certificate_alpha=record.alpha,
                 band_alpha=band_alpha,
-                common_noise=common_noise,
+                common_noise=record.execution.get("common_noise", True)
+                if common_noise is None
+                else common_noise,
                 norm=record.noise.norm,
                 name=label,
             )

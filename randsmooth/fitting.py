@@ -268,6 +268,7 @@ def voting_base(
     *,
     device: str,
     feature_names: NDArray[Any] | None,
+    shortcuts: bool,
 ) -> Base:
     """Return the trained estimator as a base that votes.
 
@@ -288,13 +289,16 @@ def voting_base(
     feature_names : ndarray of str or None
         Column names, where it was fitted on a table.
 
+    shortcuts : bool
+        Whether a net's first layer may be taken apart.
+
     Returns
     -------
     Base
         The base.
     """
     if is_net(estimator):
-        return net_base(estimator, X[:1], device, len(labels))
+        return net_base(estimator, X[:1], device, len(labels), shortcuts=shortcuts)
     dtype = torch.float64 if X.dtype == np.float64 else torch.float32
     flat, names = _view(estimator, X, feature_names)
     return ArrayBase(estimator, labels, dtype, flat, names)

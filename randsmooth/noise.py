@@ -3,7 +3,7 @@
 Draws come in numbered blocks. A block's generator is the counter-based Philox: its key holds the
 noise seed, its counter the stream and the block. Under one seed, no two blocks therefore use the
 same counter, by construction; another seed is another permutation of all counters. A block is the
-same whatever the batch size, the order of the inputs, the number of jobs or the device.
+same whatever the batch size, the order of the inputs or the number of jobs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -40,6 +40,7 @@ class Stream(IntEnum):
     SELECTION = 0
     ESTIMATION = 1
     TRAINING = 2
+    PILOT = 3
 
 
 def block_generator(
@@ -150,6 +151,24 @@ class Noise(ABC):
         generator : numpy.random.Generator
             Source of the draws.
         """
+
+    def fill_standard_on_device(self, out: Any, generator: Any) -> bool:
+        """Fill a tensor on an accelerator with draws at scale 1, where the noise knows how.
+
+        Parameters
+        ----------
+        out : torch.Tensor of a floating-point type
+            Contiguous tensor to overwrite.
+
+        generator : torch.Generator
+            Source of the draws, on the tensor's device.
+
+        Returns
+        -------
+        bool
+            Whether `out` was filled. Otherwise the draws are made on the host and copied.
+        """
+        return False
 
     @abstractmethod
     def renyi_divergence(self, shift: ArrayLike, *, order: float) -> float:
@@ -279,6 +298,11 @@ class Gaussian(Noise):
         """Fill `out` with standard normal draws."""
         generator.standard_normal(out=out, dtype=out.dtype.type)
 
+    def fill_standard_on_device(self, out: Any, generator: Any) -> bool:
+        """Fill `out` with standard normal draws."""
+        out.normal_(generator=generator)
+        return True
+
     def renyi_divergence(self, shift: ArrayLike, *, order: float) -> float:
         r"""Return :math:`\alpha \|\delta\|_2^2 / (2 \sigma^2)` (van Erven and Harremoës, 2014)."""
         _check_order(order)
@@ -313,6 +337,12 @@ class Laplace(Noise):
         pairs = np.empty((*out.shape, 2), dtype=out.dtype)
         generator.standard_exponential(out=pairs, dtype=out.dtype.type)
         np.subtract(pairs[..., 0], pairs[..., 1], out=out)
+
+    def fill_standard_on_device(self, out: Any, generator: Any) -> bool:
+        """Fill `out` with standard Laplace draws, differences of two exponential ones."""
+        out.exponential_(generator=generator)
+        out -= out.new_empty(out.shape).exponential_(generator=generator)
+        return True
 
     def renyi_divergence(self, shift: ArrayLike, *, order: float) -> float:
         r"""Return the sum over coordinates of the closed form of Li et al. (2019), Theorem 3.
@@ -359,6 +389,11 @@ class Uniform(Noise):
         generator.random(out=out, dtype=out.dtype.type)
         out *= 2
         out -= 1
+
+    def fill_standard_on_device(self, out: Any, generator: Any) -> bool:
+        """Fill `out` with draws from [-1, 1)."""
+        out.uniform_(-1, 1, generator=generator)
+        return True
 
     def renyi_divergence(self, shift: ArrayLike, *, order: float) -> float:
         """Return 0 for no shift and infinity for any other: the supports differ."""

@@ -2,43 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event
 
 import numpy as np
 import torch
 from joblib import effective_n_jobs
+from joblib.parallel import get_active_backend
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from randsmooth._progress import progress_bar
-from randsmooth.bases import Base
-from randsmooth.voting import Ballot, count_votes
+from randsmooth.batch_size import BatchSize
+from randsmooth.entrance import Entrance
+from randsmooth.noise_bank import Ballot
+from randsmooth.stopping import StoppingRule
+from randsmooth.voting import Advance, RunInterruptedError, count_votes
 
-__all__ = ["count_in_chunks"]
+__all__ = ["Tally", "count_in_chunks"]
 
-# Inputs that share one pass over the noise. Several chunks per worker keep progress visible and the
-# last worker from working alone for long.
+# Inputs that share one pass over the noise: enough for the noise to cost little, few enough for
+# several chunks per worker, so that the last worker does not work alone for long.
 _LARGEST_CHUNK = 256
-_CHUNKS_PER_WORKER = 8
+_SMALLEST_CHUNK = 32
+_CHUNKS_PER_WORKER = 4
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a run counted.
+
+    Parameters
+    ----------
+    counts : ndarray of int64, shape (n_inputs, n_classes + 1)
+        The votes; see `count_votes`. Rows of inputs that failed are zero.
+
+    claimed : ndarray of int64, shape (n_inputs,)
+        How many of the rule's hypotheses were proved for each input.
+
+    errors : dict of int to Exception
+        What each failing input raised.
+    """
+
+    counts: NDArray[np.int64]
+    claimed: NDArray[np.int64]
+    errors: dict[int, Exception] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What every worker needs, whatever its chunk."""
+
+    entrance: Entrance
+    ballot: Ballot
+    batch_size: BatchSize
 
 
 def count_in_chunks(
-    base: Base,
+    entrance: Entrance,
     X: NDArray[np.floating],
     ballot: Ballot,
+    rule: StoppingRule,
     *,
-    batch_size: int,
+    batch_size: BatchSize,
     n_jobs: int | None,
     description: str,
     verbose: int,
-) -> tuple[NDArray[np.int64], dict[int, Exception]]:
+) -> Tally:
     """Return the votes on all inputs, and the errors of those that failed.
 
     Parameters
     ----------
-    base : Base
-        Who votes.
+    entrance : Entrance
+        Who votes, and how inputs and noise reach it.
 
     X : ndarray of shape (n_inputs, ...)
         The inputs, of the base's type.
@@ -46,7 +84,10 @@ def count_in_chunks(
     ballot : Ballot
         What is drawn.
 
-    batch_size : int
+    rule : StoppingRule
+        How often, for each input.
+
+    batch_size : BatchSize
         Rows of one forward pass.
 
     n_jobs : int or None
@@ -60,75 +101,99 @@ def count_in_chunks(
 
     Returns
     -------
-    counts : ndarray of int64, shape (n_inputs, n_classes + 1)
-        The votes; see `count_votes`. Rows of inputs that failed are zero.
-
-    errors : dict of int to Exception
-        What each failing input raised.
+    Tally
+        Votes, proofs and errors.
     """
     workers = min(effective_n_jobs(n_jobs), len(X))
-    n_chunks = workers * _CHUNKS_PER_WORKER if workers > 1 else 1
-    size = min(_LARGEST_CHUNK, -(-len(X) // n_chunks))
-    starts = range(0, len(X), size)
-    chunks = [X[start : start + size] for start in starts]
-    counts = np.zeros((len(X), base.n_classes + 1), dtype=np.int64)
-    errors: dict[int, Exception] = {}
-    with progress_bar(len(X) * ballot.n_draws, description=description, verbose=verbose) as advance:
-        for start, (counted, failed) in zip(
-            starts,
-            _results(base, chunks, ballot, batch_size, n_jobs, workers, advance),
-            strict=True,
-        ):
-            counts[start : start + len(counted)] = counted
-            errors.update({start + row: error for row, error in failed.items()})
-    return counts, errors
+    size = -(-len(X) // (workers * _CHUNKS_PER_WORKER if workers > 1 else 1))
+    size = min(_LARGEST_CHUNK, max(size, min(_SMALLEST_CHUNK, -(-len(X) // workers))))
+    rows = np.arange(len(X))
+    chunks = [rows[start : start + size] for start in range(0, len(X), size)]
+    counts = np.zeros((len(X), entrance.base.n_classes + 1), dtype=np.int64)
+    tally = Tally(counts, np.zeros(len(X), dtype=np.int64))
+    fixed = len(rule.looks) == 1
+    with progress_bar(
+        len(X) * (rule.looks[0] if fixed else 1),
+        description=description,
+        unit="draws" if fixed else "inputs",
+        verbose=verbose,
+    ) as show:
 
+        def advance(n_draws: int, n_decided: int) -> None:
+            show(n_draws if fixed else n_decided)
 
-_Counted = tuple[NDArray[np.int64], dict[int, Exception]]
+        task = _Task(entrance, ballot, batch_size)
+        parts = [(X[chunk], rule.take(chunk)) for chunk in chunks]
+        results = _results(task, parts, n_jobs if workers > 1 else 1, advance)
+        for chunk, part in zip(chunks, results, strict=True):
+            counts[chunk], tally.claimed[chunk] = part.counts, part.claimed
+            tally.errors.update({int(chunk[row]): error for row, error in part.errors.items()})
+    return tally
 
 
 def _results(
-    base: Base,
-    chunks: list[NDArray[np.floating]],
-    ballot: Ballot,
-    batch_size: int,
+    task: _Task,
+    parts: list[tuple[NDArray[np.floating], StoppingRule]],
     n_jobs: int | None,
-    workers: int,
-    advance: Callable[[int], None],
-) -> Iterator[_Counted]:
-    if workers == 1:
-        for chunk in chunks:
-            yield _count_chunk(base, chunk, ballot, batch_size, advance)
+    advance: Advance,
+) -> Iterator[Tally]:
+    if n_jobs == 1:
+        yield from (_count_chunk(task, X, rule, advance) for X, rule in parts)
         return
+    backend, _ = get_active_backend(prefer="threads")
+    shared: tuple[Advance | None, Event | None] = None, None
+    if getattr(backend, "supports_sharedmem", False):
+        shared = advance, Event()
     with _one_torch_thread():
-        for counted in Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-            delayed(_count_chunk)(base, chunk, ballot, batch_size) for chunk in chunks
-        ):
-            advance(len(counted[0]) * ballot.n_draws)
-            yield counted
+        try:
+            for tally in Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+                delayed(_count_chunk)(task, X, rule, *shared) for X, rule in parts
+            ):
+                if shared[0] is None:
+                    advance(int(tally.counts.sum()), len(tally.counts))
+                yield tally
+        finally:
+            if shared[1] is not None:  # an interrupted run leaves no thread at work
+                shared[1].set()
 
 
 def _count_chunk(
-    base: Base,
+    task: _Task,
     X: NDArray[np.floating],
-    ballot: Ballot,
-    batch_size: int,
-    advance: Callable[[int], None] | None = None,
-) -> _Counted:
+    rule: StoppingRule,
+    advance: Advance | None = None,
+    stop: Event | None = None,
+) -> Tally:
     """Count a chunk at once, or input by input where that fails: one error costs one input."""
     try:
-        return count_votes(base, X, ballot, batch_size=batch_size, advance=advance), {}
+        fresh = rule.take(np.arange(len(X)))
+        counts = count_votes(
+            task.entrance,
+            X,
+            task.ballot,
+            fresh,
+            batch_size=task.batch_size,
+            advance=advance,
+            stop=stop,
+        )
+    except RunInterruptedError:
+        raise
     except Exception as error:
+        n_classes = task.entrance.base.n_classes
         if len(X) == 1:
-            return np.zeros((1, base.n_classes + 1), dtype=np.int64), {0: error}
-    counts: list[NDArray[np.int64]] = []
-    errors: dict[int, Exception] = {}
-    for row in range(len(X)):
-        counted, failed = _count_chunk(base, X[row : row + 1], ballot, batch_size)
-        counts.append(counted)
-        if failed:
-            errors[row] = failed[0]
-    return np.concatenate(counts), errors
+            zeros = np.zeros((1, n_classes + 1), dtype=np.int64)
+            return Tally(zeros, np.zeros(1, dtype=np.int64), {0: error})
+    else:
+        return Tally(counts, fresh.claimed)
+    single = [
+        _count_chunk(task, X[row : row + 1], rule.take(np.array([row])), stop=stop)
+        for row in range(len(X))
+    ]
+    return Tally(
+        np.concatenate([tally.counts for tally in single]),
+        np.concatenate([tally.claimed for tally in single]),
+        {row: tally.errors[0] for row, tally in enumerate(single) if tally.errors},
+    )
 
 
 @contextmanager

@@ -2,146 +2,58 @@
 
 The rows of a batch are a group of inputs times a piece of a block of noise. Noise is drawn block by
 block, so that memory does not grow with the number of draws, added by broadcasting into one buffer,
-and the votes are counted by a scatter-add; nothing is copied to the host before the end.
+and the votes are counted by a scatter-add. The host sees counts only when it must decide which
+inputs go on: once a look.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from randsmooth.bases import ArrayBase, Base, NetBase
-from randsmooth.noise import Noise, Stream, draws_per_block, row_key
+from randsmooth.batch_size import BatchSize
+from randsmooth.entrance import Entrance
+from randsmooth.noise import row_key
+from randsmooth.noise_bank import SHARED, Ballot, noise_bank
+from randsmooth.stopping import StoppingRule
 
-__all__ = ["Ballot", "automatic_batch_size", "count_votes"]
+__all__ = ["Advance", "RunInterruptedError", "count_votes"]
 
+Advance = Callable[[int, int], None]
 
-@dataclass(frozen=True)
-class Ballot:
-    """What is drawn for every input: which noise, from which stream, how often.
-
-    Parameters
-    ----------
-    noise : Noise
-        The smoothing noise.
-
-    noise_seed : int
-        Seed of the noise bank.
-
-    stream : Stream
-        What the draws are for.
-
-    n_draws : int
-        Draws per input.
-
-    common_noise : bool
-        Whether all inputs share one bank of noise, or each has its own.
-    """
-
-    noise: Noise
-    noise_seed: int
-    stream: Stream
-    n_draws: int
-    common_noise: bool
-
-    def blocks(self, n_values: int) -> list[int]:
-        """Return the number of draws in each block.
-
-        Parameters
-        ----------
-        n_values : int
-            Numbers in one input.
-
-        Returns
-        -------
-        list of int
-            Sizes that add up to `n_draws`.
-        """
-        full = draws_per_block(n_values)
-        sizes = [full] * (self.n_draws // full)
-        return [*sizes, rest] if (rest := self.n_draws % full) else sizes
-
-    def block(self, index: int, size: int, X: NDArray[np.floating]) -> Tensor:
-        """Return one block of noise for a group of inputs.
-
-        Parameters
-        ----------
-        index : int
-            Number of the block.
-
-        size : int
-            Draws in it.
-
-        X : ndarray of shape (n_inputs, ...)
-            The inputs, which choose the noise unless it is common.
-
-        Returns
-        -------
-        Tensor of shape (1 or n_inputs, size, ...)
-            The noise.
-        """
-        rows = [b""] if self.common_noise else [row_key(x) for x in X]
-        drawn = [
-            self.noise.block(
-                size,
-                X.shape[1:],
-                noise_seed=self.noise_seed,
-                stream=self.stream,
-                block=index,
-                row=row,
-                dtype=X.dtype,
-            )
-            for row in rows
-        ]
-        return torch.from_numpy(np.stack(drawn))
+# Cutting pieces of noise shorter would cost more than batches that are not quite full.
+_FEWEST_DRAWS = 32
 
 
-def automatic_batch_size(base: Base, shape: tuple[int, ...]) -> int:
-    """Return a batch size that keeps a batch's activations in the cache, or the GPU busy.
-
-    Parameters
-    ----------
-    base : Base
-        Who votes.
-
-    shape : tuple of int
-        Shape of one input.
-
-    Returns
-    -------
-    int
-        Rows of one forward pass.
-    """
-    n_values = int(np.prod(shape))
-    if isinstance(base, ArrayBase):
-        return int(np.clip(2**20 // n_values, 256, 8192))
-    row_values = max(n_values, base.row_values if isinstance(base, NetBase) else 1)
-    tensor_values, largest = (2**20, 512) if base.device.type == "cpu" else (2**28, 16384)
-    fitting = min(largest, tensor_values // row_values)
-    return max(1, -(-fitting // base.row_multiple)) * base.row_multiple
+class RunInterruptedError(Exception):
+    """The run was told to stop."""
 
 
 def count_votes(
-    base: Base,
+    entrance: Entrance,
     X: NDArray[np.floating],
     ballot: Ballot,
+    rule: StoppingRule,
     *,
-    batch_size: int,
-    advance: Callable[[int], None] | None = None,
+    batch_size: BatchSize,
+    advance: Advance | None = None,
+    stop: Event | None = None,
 ) -> NDArray[np.int64]:
     """Return how often the base votes for each class on noisy copies of each input.
 
-    The counts of an input depend on the input, the ballot and the base alone.
+    The counts of an input depend on the input, the ballot, the rule and the base alone. Inputs that
+    are decided leave the batches, which the others fill.
 
     Parameters
     ----------
-    base : Base
-        Who votes.
+    entrance : Entrance
+        Who votes, and how inputs and noise reach it.
 
     X : ndarray of shape (n_inputs, ...)
         The inputs, of the base's type.
@@ -149,71 +61,162 @@ def count_votes(
     ballot : Ballot
         What is drawn.
 
-    batch_size : int
+    rule : StoppingRule
+        How often, for each input.
+
+    batch_size : BatchSize
         Rows of one forward pass; halved as often as the device runs out of memory.
 
-    advance : callable (int) -> None, default=None
-        Told how many draws were made.
+    advance : callable (int, int) -> None, default=None
+        Told how many draws were made and how many inputs were decided.
+
+    stop : threading.Event or None, default=None
+        Ends the run soon after it is set.
 
     Returns
     -------
     ndarray of int64, shape (n_inputs, n_classes + 1)
         The counts. The last column holds the draws whose output was not finite.
+
+    Raises
+    ------
+    MemoryError
+        If not even one row fits into memory.
+
+    RunInterruptedError
+        If `stop` was set.
     """
-    counter = _Counter(base, X, batch_size)
-    for index, size in enumerate(ballot.blocks(X[0].size)):
-        shared = ballot.block(index, size, X) if ballot.common_noise else None
-        group = max(1, batch_size // size)
-        for start in range(0, len(X), group):
-            inputs = slice(start, min(start + group, len(X)))
-            noise = ballot.block(index, size, X[inputs]) if shared is None else shared
-            counter.count(inputs, noise)
-            if advance is not None:
-                advance(size * (inputs.stop - inputs.start))
-    return counter.counts.cpu().numpy()
+    counter = _Counter(entrance, X, ballot, batch_size, stop or Event(), advance)
+    counts = np.zeros((len(X), entrance.base.n_classes + 1), dtype=np.int64)
+    active, drawn = np.arange(len(X)), 0
+    for look, n_draws in enumerate(rule.looks):
+        counts[active] += counter.count(active, drawn, n_draws)
+        undecided = rule.undecided(look, active, counts[active, :-1])
+        counter.leave(active[~undecided])
+        active, drawn = active[undecided], n_draws
+        if not len(active):
+            break
+    return counts
 
 
 class _Counter:
-    """The buffers of one run: inputs, noisy rows and counts, all on the base's device."""
+    """The buffers of one run: inputs, noise and noisy rows, all on the base's device."""
 
-    def __init__(self, base: Base, X: NDArray[np.floating], batch_size: int) -> None:
-        self.base = base
-        self.inputs = torch.from_numpy(np.ascontiguousarray(X)).to(base.device)
-        self.batch_size = batch_size
-        self.rows = self.inputs.new_zeros((0, *X.shape[1:]))
-        self.counts = torch.zeros(
-            (len(X), base.n_classes + 1), dtype=torch.int64, device=base.device
+    def __init__(
+        self,
+        entrance: Entrance,
+        X: NDArray[np.floating],
+        ballot: Ballot,
+        batch_size: BatchSize,
+        stop: Event,
+        advance: Advance | None,
+    ) -> None:
+        self.entrance, self.base = entrance, entrance.base
+        self.batch_size, self.stop, self.advance = batch_size, stop, advance
+        self.keys = [] if ballot.common_noise else [row_key(x) for x in X]
+        self.bank = noise_bank(ballot, entrance.noise_shape, X.dtype, self.base.device)
+        with torch.inference_mode():
+            rows = torch.from_numpy(np.ascontiguousarray(X)).to(self.base.device)
+            self.inputs = entrance.inputs(rows)
+        self.rows = self.inputs[:0]
+
+    def count(self, active: NDArray[np.intp], start: int, stop: int) -> NDArray[np.int64]:
+        """Return the votes of the active inputs on a range of draws."""
+        counts = torch.zeros(
+            (len(active), self.base.n_classes + 1), dtype=torch.int64, device=self.base.device
         )
+        with torch.inference_mode():
+            inputs = self.inputs
+            if len(active) < len(inputs):
+                inputs = inputs[torch.from_numpy(active).to(self.base.device)]
+            while start < stop:
+                most = _draws_of_a_full_batch(self.batch_size.rows, stop - start, len(active))
+                end = self.bank.end_of_piece(start, stop, most)
+                self._count_piece(inputs, active, start, end, counts)
+                start = end
+        return counts.cpu().numpy()
 
-    def count(self, inputs: slice, noise: Tensor) -> None:
-        """Count the votes of a group of inputs on a block of noise."""
-        noise = noise.to(self.base.device)
-        group, start = inputs.stop - inputs.start, 0
+    def leave(self, decided: NDArray[np.intp]) -> None:
+        """Forget the inputs that are decided."""
+        if self.keys:
+            self.bank.forget([self.keys[row] for row in decided])
+        if self.advance is not None and len(decided):
+            self.advance(0, len(decided))
+
+    def _count_piece(
+        self, inputs: Tensor, active: NDArray[np.intp], first: int, last: int, counts: Tensor
+    ) -> None:
+        """Count the votes of the inputs on a piece of a block, group by group.
+
+        A piece fits into a batch, so that shared noise stays in the cache while all inputs pass.
+        """
+        shared = None if self.keys else self._noise([SHARED], first, last)
+        start = 0
+        while start < len(inputs):
+            group = max(1, self.batch_size.rows // (last - first))
+            rows = slice(start, min(start + group, len(inputs)))
+            noise = shared
+            if noise is None:
+                noise = self._noise([self.keys[row] for row in active[rows]], first, last)
+            self._count_group(inputs[rows, None], noise, counts[rows])
+            if self.advance is not None:
+                self.advance((last - first) * (rows.stop - rows.start), 0)
+            start = rows.stop
+
+    def _noise(self, keys: list[bytes], first: int, last: int) -> Tensor:
+        drawn = self.bank.piece(keys, first, last)
+        noise = self.entrance.noise(drawn.flatten(0, 1))
+        return noise.view(*drawn.shape[:2], *noise.shape[1:])
+
+    def _count_group(self, x: Tensor, noise: Tensor, counts: Tensor) -> None:
+        start = 0
         while start < noise.shape[1]:
-            # A group of more than one input was chosen to fit the batch with the whole block.
-            size = max(1, self.batch_size // group)
+            if self.stop.is_set():
+                raise RunInterruptedError
+            # The whole group, unless the batch was halved since it was chosen.
+            size = max(1, self.batch_size.rows // len(x))
             try:
-                self._count_piece(inputs, noise[:, start : start + size])
-            except torch.OutOfMemoryError:
-                if self.batch_size <= 1:
+                self._count_batch(x, noise[:, start : start + size], counts)
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
                     raise
-                self.batch_size //= 2
+                if not self.batch_size.halve():
+                    raise MemoryError(
+                        f"not even one row of shape {tuple(x.shape[2:])} fits into the memory of "
+                        f"{self.base.device} on its way through the estimator"
+                    ) from error
                 continue
             start += size
 
-    def _count_piece(self, inputs: slice, noise: Tensor) -> None:
-        x = self.inputs[inputs, None]
+    def _count_batch(self, x: Tensor, noise: Tensor, counts: Tensor) -> None:
+        started = time.perf_counter()
         n_rows = len(x) * noise.shape[1]
         padded = -(-n_rows // self.base.row_multiple) * self.base.row_multiple
         rows = self._buffer(padded)
-        noisy = rows[:n_rows].view(len(x), noise.shape[1], *x.shape[2:])
-        with torch.inference_mode():
-            torch.add(x, noise, out=noisy)
-            votes = self.base.votes(rows)[:n_rows].view(len(x), -1)
-            self.counts[inputs].scatter_add_(1, votes, torch.ones_like(votes))
+        torch.add(x, noise, out=rows[:n_rows].view(len(x), *noise.shape[1:]))
+        votes = self.base.votes(rows)[:n_rows].view(len(x), -1)
+        counts.scatter_add_(1, votes, torch.ones_like(votes))
+        if self.batch_size.searching:
+            if self.base.device.type == "cuda":
+                torch.cuda.synchronize(self.base.device)
+            self.batch_size.record(n_rows, time.perf_counter() - started)
 
     def _buffer(self, n_rows: int) -> Tensor:
         """Return rows to write into; those past the noisy ones keep older, harmless values."""
         if len(self.rows) < n_rows:
-            self.rows = self.inputs.new_zeros((n_rows, *self.inputs.shape[1:]))
+            self.rows = self.entrance.empty_rows(self.inputs, n_rows)
         return self.rows[:n_rows]
+
+
+def _draws_of_a_full_batch(batch_size: int, left: int, n_inputs: int) -> int:
+    """Return how many draws to take at once, so that whole inputs fill the batches."""
+    most = batch_size
+    while most > max(left, _FEWEST_DRAWS) and n_inputs * left >= 2 * batch_size:
+        most //= 2
+    return most
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on whichever device; torch has no type of its own for the CPU."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or "can't allocate memory" in str(error)

@@ -76,6 +76,9 @@ def _fields(file: BytesIO) -> dict[str, Any]:
         "n_draws": arrays["counts"].sum(axis=1),
         "noise": noise_from_name(header["noise"], header["sigma"]),
         **{name: header[name] for name in ("bound", "alpha", "noise_seed", "versions")},
+        # Absent from files of earlier releases.
+        "radii": header.get("radii"),
+        "execution": header.get("execution", {}),
     }
 
 

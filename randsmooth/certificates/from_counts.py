@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import scipy
@@ -15,7 +16,7 @@ from randsmooth.certificates.rules import check_alpha, class_labels, vote_counts
 from randsmooth.intervals import top_class_interval
 from randsmooth.noise import NOISES, Noise, noise_from_name
 
-__all__ = ["certify_counts", "resolved_bound"]
+__all__ = ["certify_counts", "imported_versions", "resolved_bound"]
 
 Radius = Callable[[NDArray[np.float64], NDArray[np.float64]], ArrayLike]
 
@@ -32,6 +33,7 @@ def certify_counts(
     noise_seed: int | None = None,
     seconds: ArrayLike | None = None,
     versions: Mapping[str, str] | None = None,
+    execution: Mapping[str, Any] | None = None,
 ) -> Certificates:
     """Certify inputs from the votes of a classifier on noisy copies of them.
 
@@ -72,6 +74,9 @@ def certify_counts(
 
     versions : mapping of str to str or None, default=None
         Versions of the packages that drew the votes, those now imported by default.
+
+    execution : mapping or None, default=None
+        How the votes were drawn, for the record.
 
     Returns
     -------
@@ -126,7 +131,8 @@ def certify_counts(
         alpha=alpha,
         classes=classes,
         noise_seed=noise_seed,
-        versions=_imported_versions() if versions is None else versions,
+        versions=imported_versions() if versions is None else versions,
+        execution=execution or {},
     )
 
 
@@ -198,7 +204,8 @@ def _checked_radii(radii: ArrayLike, bound: str, n_rows: int) -> NDArray[np.floa
     return checked
 
 
-def _imported_versions() -> dict[str, str]:
+def imported_versions() -> dict[str, str]:
+    """Return the versions of the packages behind a record that is made now."""
     import randsmooth
 
     versions = {

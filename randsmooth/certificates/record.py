@@ -13,7 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from randsmooth.bounds import BOUNDS
 from randsmooth.certificates.archive import read_archive, write_archive
-from randsmooth.certificates.rules import check_facts, check_rows, class_labels, vote_counts
+from randsmooth.certificates.rules import (
+    asked_radii,
+    check_facts,
+    check_rows,
+    class_labels,
+    vote_counts,
+)
 from randsmooth.certificates.tsv import write_tsv
 from randsmooth.metrics import certified_accuracy
 from randsmooth.noise import Noise
@@ -93,6 +99,15 @@ class Certificates:
     versions : mapping of str to str
         Versions of the packages that drew the votes.
 
+    radii : ndarray of float64, shape (n_radii,), or None, default=None
+        For a sequential run the radii that were asked about, increasing: `radius` is the largest
+        of them that is certified, and `counts` stop where the question was decided. None for a
+        number of draws fixed in advance.
+
+    execution : mapping of str to str, bool or None, default={}
+        How the votes were drawn, as far as it is part of the claim: whether the noise was common,
+        the shortcut taken, the arithmetic and the device. Empty where unknown.
+
     Raises
     ------
     ValueError
@@ -127,6 +142,8 @@ class Certificates:
     classes: NDArray[Any]
     noise_seed: int | None
     versions: Mapping[str, str]
+    radii: NDArray[np.float64] | None = None
+    execution: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         selection_counts, counts = vote_counts(self.selection_counts, self.counts)
@@ -142,10 +159,13 @@ class Certificates:
                 )
         columns["classes"] = class_labels(self.classes, counts.shape[1])
         columns |= {"selection_counts": selection_counts, "counts": counts}
+        if self.radii is not None:
+            columns["radii"] = asked_radii(self.radii)
         for name, column in columns.items():
             column.setflags(write=False)
             object.__setattr__(self, name, column)
         object.__setattr__(self, "versions", dict(self.versions))
+        object.__setattr__(self, "execution", dict(self.execution))
         check_facts(self)
         check_rows(self)
 
@@ -153,9 +173,10 @@ class Certificates:
         return len(self.radius)
 
     def __repr__(self) -> str:
+        asked = "" if self.radii is None else f", radii={self.radii.tolist()}"
         return (
             f"Certificates(n_inputs={len(self)}, n_abstained={int(self.abstained.sum())}, "
-            f"bound={self.bound!r}, norm={self.noise.norm!r}, alpha={self.alpha:g})"
+            f"bound={self.bound!r}, norm={self.noise.norm!r}, alpha={self.alpha:g}{asked})"
         )
 
     @property
@@ -167,6 +188,8 @@ class Certificates:
             "bound": self.bound,
             "alpha": self.alpha,
             "noise_seed": self.noise_seed,
+            "radii": None if self.radii is None else self.radii.tolist(),
+            "execution": dict(self.execution),
             "versions": dict(self.versions),
         }
 
@@ -203,6 +226,11 @@ class Certificates:
         -------
         Certificates
             The new record. Nothing is drawn.
+
+        Raises
+        ------
+        ValueError
+            If the record is that of a sequential run: its counts are no sample of a fixed size.
         """
         return self._certified_anew(bound=bound, alpha=self.alpha)
 
@@ -227,8 +255,14 @@ class Certificates:
         -------
         Certificates
             The new record. Nothing is drawn.
+
+        Raises
+        ------
+        ValueError
+            If `alpha` is outside (0, 1), the bound is unknown here, or the record is that of a
+            sequential run: its counts are no sample of a fixed size.
         """
-        if bound is None and self.bound not in BOUNDS:
+        if bound is None and self.radii is None and self.bound not in BOUNDS:
             raise ValueError(
                 f"bound must be given to with_alpha where it is a function of your own, "
                 f"got None for {self.bound!r}. Pass the function: with_alpha(alpha, bound=...)."
@@ -240,7 +274,13 @@ class Certificates:
     ) -> Certificates:
         from randsmooth.certificates.from_counts import certify_counts
 
-        kept = ("noise", "classes", "noise_seed", "seconds", "versions")
+        if self.radii is not None:
+            raise ValueError(
+                f"with_bound and with_alpha need votes whose number was fixed in advance, got a "
+                f"record that stopped as soon as the radii {self.radii.tolist()} were decided. "
+                f"Certify without radii, or ask again with the other bound or alpha."
+            )
+        kept = ("noise", "classes", "noise_seed", "seconds", "versions", "execution")
         return certify_counts(
             self.selection_counts,
             self.counts,

@@ -13,7 +13,7 @@ from randsmooth.noise import Noise
 if TYPE_CHECKING:
     from randsmooth.certificates.record import Certificates
 
-__all__ = ["check_alpha", "check_facts", "check_rows", "class_labels", "vote_counts"]
+__all__ = ["asked_radii", "check_alpha", "check_facts", "check_rows", "class_labels", "vote_counts"]
 
 
 def vote_counts(
@@ -52,6 +52,39 @@ def class_labels(classes: ArrayLike, n_classes: int) -> NDArray[Any]:
     return labels
 
 
+def asked_radii(radii: ArrayLike) -> NDArray[np.float64]:
+    """Return the radii somebody asks about, sorted and without repetitions.
+
+    Parameters
+    ----------
+    radii : float or array-like of float
+        The radii, in any order.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_radii,)
+        The radii.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is negative or not finite.
+
+    Examples
+    --------
+    >>> from randsmooth.certificates.rules import asked_radii
+    >>> asked_radii([0.5, 0.0, 0.5])
+    array([0. , 0.5])
+    """
+    try:
+        asked = np.unique(np.asarray(radii, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"radii must be numbers, got {radii!r}.") from error
+    if not (asked.size and np.isfinite(asked).all() and (asked >= 0).all()):
+        raise ValueError(f"radii must be one or more finite numbers of at least 0, got {radii!r}.")
+    return asked
+
+
 def check_alpha(alpha: float) -> None:
     """Refuse a failure probability outside (0, 1)."""
     if not 0 < alpha < 1:
@@ -88,6 +121,8 @@ def check_rows(record: Certificates) -> None:
         "seconds must be finite and at least 0": (record.seconds >= 0)
         & np.isfinite(record.seconds),
     }
+    if record.radii is not None:
+        rules["radius must be one of radii, or 0"] = np.isin(record.radius, [0.0, *record.radii])
     for rule, holds in rules.items():
         if not np.all(holds):
             raise ValueError(f"{rule}, got otherwise in row {int(np.argmin(holds))}.")

@@ -1,0 +1,244 @@
+"""One run over some inputs: selection, estimation by one of three rules, and the record."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from randsmooth._progress import announce
+from randsmooth.batch_size import BatchSize, automatic_batch_size
+from randsmooth.certificates import Certificates, certify_counts
+from randsmooth.certificates.from_sequence import certify_claims
+from randsmooth.certificates.radii import certifying_probabilities
+from randsmooth.certificates.rules import asked_radii
+from randsmooth.entrance import entrance
+from randsmooth.exceptions import CertificationError
+from randsmooth.intervals.sequential import sequential_tests
+from randsmooth.noise import Stream
+from randsmooth.noise_bank import Ballot
+from randsmooth.parallel import Tally, count_in_chunks
+from randsmooth.parameters import (
+    most_draws,
+    two_stage_of,
+    warn_of_too_few_draws,
+    warn_of_vain_radii,
+)
+from randsmooth.stopping import FixedDraws, PlannedDraws, SequentialDraws, StoppingRule
+from randsmooth.two_stage import TwoStage
+
+__all__ = ["CertificationRun", "ExpectedCost"]
+
+
+@dataclass(frozen=True)
+class ExpectedCost:
+    """What a certification is expected to take.
+
+    Parameters
+    ----------
+    n_draws : float
+        Draws of all inputs together, those that choose the classes included.
+
+    seconds : float
+        Wall-clock time at the speed measured so far.
+    """
+
+    n_draws: float
+    seconds: float
+
+    def __str__(self) -> str:
+        hours, minutes = divmod(self.seconds / 60, 60)
+        span = f"{hours:.0f} h {minutes:.0f} min" if hours else f"{self.seconds:.0f} s"
+        return f"about {self.n_draws:,.0f} draws, {span}"
+
+
+class CertificationRun:
+    """The draws that some inputs get from a fitted classifier, stage by stage.
+
+    Parameters
+    ----------
+    clf : SmoothedClassifier
+        The fitted classifier.
+
+    base : Base
+        Its base.
+
+    X : ndarray of shape (n_inputs, ...)
+        The inputs, of the base's type.
+
+    noise_seed : int
+        Seed of the noise bank.
+    """
+
+    def __init__(self, clf: Any, base: Any, X: NDArray[Any], noise_seed: int) -> None:
+        self.clf, self.X, self.noise_seed = clf, X, noise_seed
+        self.started = time.perf_counter()
+        self.entrance = entrance(
+            base,
+            X.shape[1:],
+            clf.noise_,
+            common_noise=clf.common_noise,
+            shortcuts=clf.shortcuts,
+        )
+        self.batch_size = (
+            automatic_batch_size(self.entrance.base, self.entrance.row_shape(X.shape[1:]))
+            if clf.batch_size == "auto"
+            else BatchSize(int(clf.batch_size))
+        )
+        self.errors: dict[int, Exception] = {}
+        self.n_drawn = 0
+
+    def selection(self) -> NDArray[np.int64]:
+        """Return the votes that choose the class of each input."""
+        rule = FixedDraws(self.clf.n_selection, len(self.X))
+        return self._tally(Stream.SELECTION, rule).counts
+
+    def certificates(self, radii: ArrayLike | None) -> Certificates:
+        """Return the record: of the radii asked about, or of the largest radius there is.
+
+        Parameters
+        ----------
+        radii : array-like of float or None
+            Radii to decide about, None for the largest.
+
+        Returns
+        -------
+        Certificates
+            The record.
+
+        Raises
+        ------
+        CertificationError
+            If some inputs could not be classified. It keeps the record of the others.
+        """
+        record = self._fixed() if radii is None else self._sequential(asked_radii(radii))
+        if self.errors:
+            raise CertificationError.of_rows(self.errors, record)
+        return record
+
+    def expected_cost(self, radii: ArrayLike | None) -> ExpectedCost:
+        """Return what `certificates` would take, after drawing what chooses the classes.
+
+        Parameters
+        ----------
+        radii : array-like of float or None
+            As for `certificates`.
+
+        Returns
+        -------
+        ExpectedCost
+            Draws and seconds.
+        """
+        selection = self.selection()
+        if radii is None:
+            return self._cost(self._plan(selection))
+        return self._cost(self._sequence(selection, asked_radii(radii))[0])
+
+    # -- the three rules -----------------------------------------------------------------------
+
+    def _fixed(self) -> Certificates:
+        warn_of_too_few_draws(self.clf)
+        selection = self.selection()
+        rule = self._plan(selection)
+        self._announce(rule)
+        estimation = self._tally(Stream.ESTIMATION, rule)
+        failed = np.array(sorted(self.errors), dtype=np.intp)
+        selection[failed], estimation.counts[failed] = 0, 0
+        return certify_counts(
+            selection,
+            estimation.counts,
+            noise=self.clf.noise_,
+            alpha=self.clf.alpha,
+            bound=self.clf.bound,
+            **self._facts(estimation.counts),
+        )
+
+    def _plan(self, selection: NDArray[np.int64]) -> StoppingRule:
+        """Return the rule of a run without radii; a pilot is drawn where one is asked for."""
+        two_stage: TwoStage | None = two_stage_of(self.clf.n_estimation)
+        if two_stage is None:
+            return FixedDraws(self.clf.n_estimation, len(self.X))
+        pilot = self._tally(Stream.PILOT, FixedDraws(two_stage.n_pilot, len(self.X)))
+        planned = two_stage.n_draws(
+            pilot.counts,
+            selection.argmax(axis=1),
+            alpha=self.clf.alpha,
+            bound=self.clf.bound,
+            noise=self.clf.noise_,
+        )
+        return PlannedDraws(planned)
+
+    def _sequential(self, radii: NDArray[np.float64]) -> Certificates:
+        selection = self.selection()
+        rule, bound, p0 = self._sequence(selection, radii)
+        warn_of_vain_radii(radii, p0, most_draws(self.clf.n_estimation), self.clf.alpha)
+        self._announce(rule)
+        estimation = self._tally(Stream.ESTIMATION, rule)
+        failed = np.array(sorted(self.errors), dtype=np.intp)
+        selection[failed], estimation.counts[failed], estimation.claimed[failed] = 0, 0, 0
+        return certify_claims(
+            selection,
+            estimation.counts,
+            estimation.claimed,
+            radii=radii,
+            p0=p0,
+            noise=self.clf.noise_,
+            bound=bound,
+            alpha=self.clf.alpha,
+            **self._facts(estimation.counts),
+        )
+
+    def _sequence(
+        self, selection: NDArray[np.int64], radii: NDArray[np.float64]
+    ) -> tuple[StoppingRule, str, NDArray[np.float64]]:
+        bound, p0 = certifying_probabilities(radii, self.clf.noise_, self.clf.bound)
+        n_max = most_draws(self.clf.n_estimation)
+        if p0[0] == 1:  # not even the smallest radius can be certified, whatever the votes
+            return PlannedDraws(np.zeros(len(self.X), dtype=np.int64)), bound, p0
+        tests = sequential_tests(p0[p0 < 1], self.clf.alpha, n_max)
+        return SequentialDraws(tests, selection), bound, p0
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    def _tally(self, stream: Stream, rule: StoppingRule) -> Tally:
+        """Return the votes for each class; inputs whose output was not finite are errors."""
+        tally = count_in_chunks(
+            self.entrance,
+            self.X,
+            Ballot(self.clf.noise_, self.noise_seed, stream, self.clf.common_noise),
+            rule,
+            batch_size=self.batch_size,
+            n_jobs=self.clf.n_jobs,
+            description=f"{stream.name.lower()} draws",
+            verbose=self.clf.verbose,
+        )
+        self.n_drawn += int(tally.counts.sum())
+        for row in np.flatnonzero(tally.counts[:, -1]):
+            tally.errors[int(row)] = ValueError(
+                f"{tally.counts[row, -1]} of {tally.counts[row].sum()} network outputs are not "
+                f"finite"
+            )
+        self.errors = {**tally.errors, **self.errors}
+        return Tally(tally.counts[:, :-1], tally.claimed, tally.errors)
+
+    def _cost(self, rule: StoppingRule) -> ExpectedCost:
+        per_draw = (time.perf_counter() - self.started) / max(self.n_drawn, 1)
+        n_draws = self.n_drawn + rule.expected_draws()
+        return ExpectedCost(n_draws, n_draws * per_draw)
+
+    def _announce(self, rule: StoppingRule) -> None:
+        if self.clf.verbose:
+            announce(f"{len(self.X)} inputs: {self._cost(rule)}")
+
+    def _facts(self, counts: NDArray[np.int64]) -> dict[str, Any]:
+        n_draws = counts.sum(axis=1) + self.clf.n_selection
+        elapsed = time.perf_counter() - self.started
+        return {
+            "classes": self.clf.classes_,
+            "noise_seed": self.noise_seed,
+            "seconds": elapsed * n_draws / n_draws.sum(),
+            "execution": {"common_noise": bool(self.clf.common_noise)} | self.entrance.execution,
+        }
