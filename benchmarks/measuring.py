@@ -43,7 +43,6 @@ class Run:
     tool: str
     action: Callable[[int], Any]
     setting: str = ""
-    clocks: tuple[str, ...] = ("cpu", "wall")  # by which this setting is the tool's best
     result: Any = None  # of the last round
     costs: list[Cost] = field(default_factory=list)
 

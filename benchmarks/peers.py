@@ -23,6 +23,7 @@ from torch import nn
 from measuring import Cost, timed, torch_threads
 
 PEERS = ("reference loop", "ART")
+PUBLISHED_BATCH = 400  # of the reference loop, in the runs that were published with it
 N_SELECTION = 100
 ALPHA = 0.001
 
@@ -166,16 +167,10 @@ def present(
     return peers
 
 
-@dataclass(frozen=True)
-class Best:
-    """The settings with the fewest seconds of the processor, and of the clock."""
-
-    cpu: Setting
-    wall: Setting
-    tried: dict[Setting, Cost]  # the best of each setting tried
+Tried = dict[Setting, Cost]
 
 
-def best_settings(
+def try_settings(
     peer: Peer,
     X: NDArray[np.float32],
     n: int,
@@ -183,20 +178,23 @@ def best_settings(
     batch_sizes: Iterable[int],
     n_threads: Iterable[int],
     rounds: int = 2,
-) -> Best:
-    """Try every batch size with every number of threads, and return the fastest."""
+) -> Tried:
+    """Run a peer with every batch size and number of threads; return its lowest cost in each."""
     settings = [
         Setting(size, threads) for threads in sorted(set(n_threads)) for size in batch_sizes
     ]
-    tried: dict[Setting, Cost] = {}
+    tried: Tried = {}
     for _ in range(rounds):
         for setting in settings:
             with torch_threads(setting.n_threads):
                 cost = timed(partial(peer.certify, X, n, setting.batch_size))
             best = tried.get(setting, cost)
             tried[setting] = Cost(min(best.cpu, cost.cpu), min(best.wall, cost.wall))
-    return Best(
-        min(settings, key=lambda setting: tried[setting].cpu),
-        min(settings, key=lambda setting: tried[setting].wall),
-        tried,
-    )
+    return tried
+
+
+def fastest(tried: Tried) -> list[Setting]:
+    """Return the best setting by the processor, and the one by the clock if it is another."""
+    by_processor = min(tried, key=lambda setting: tried[setting].cpu)
+    by_clock = min(tried, key=lambda setting: tried[setting].wall)
+    return list(dict.fromkeys((by_processor, by_clock)))

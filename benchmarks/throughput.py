@@ -19,7 +19,7 @@ from pathlib import Path
 import throughput_gpu
 import throughput_sklearn
 from measuring import N_CORES, machine, versions
-from peers import N_SELECTION, absent
+from peers import N_SELECTION, PUBLISHED_BATCH, absent
 from tables import write_page
 from throughput_networks import BATCH_SIZES, cases, measured
 from throughput_tables import cost_table, ratio_table, section
@@ -77,7 +77,8 @@ def introduction(args: argparse.Namespace, command: str) -> list[str]:
         "``scipy.stats.binom_test``, which SciPy no longer has, is taken from ``binomtest``, and "
         "the device ``cuda`` that is written into it becomes the device of this run. For each of "
         "them, batches of " + ", ".join(map(str, BATCH_SIZES)) + f" rows and 1 or {args.jobs} "
-        "threads of torch were tried first. Both count one input after the other.",
+        "threads of torch were tried first; the reference loop stands here once more with batches "
+        f"of {PUBLISHED_BATCH}, as in its published runs. Both take one input after the other.",
         *missing,
     ]
 

@@ -16,8 +16,20 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from torch import nn
 
-from measuring import Run, interleave, side_by_side, timed, torch_threads
-from peers import ALPHA, N_SELECTION, Best, Peer, best_settings, present
+from measuring import Cost, Run, interleave, side_by_side, timed, torch_threads
+from peers import (
+    ALPHA,
+    N_SELECTION,
+    PEERS,
+    PUBLISHED_BATCH,
+    Peer,
+    ReferenceLoop,
+    Setting,
+    Tried,
+    fastest,
+    present,
+    try_settings,
+)
 from randsmooth import SmoothedClassifier
 from randsmooth.models import CIFARNet, MNISTNet
 
@@ -26,6 +38,8 @@ BATCH_SIZES = (16, 64, 256, 400, 1000)
 PLAIN, COMPILED, WITHOUT_SHORTCUTS = (
     "randsmooth", "randsmooth, compiled", "randsmooth, without shortcuts",
 )  # fmt: skip
+AS_PUBLISHED = f"reference loop, batch {PUBLISHED_BATCH}"
+BESIDE = (PEERS[0], AS_PUBLISHED, PEERS[1])
 _WARM_UP = 10**6  # stands where a round has its number
 
 
@@ -118,15 +132,19 @@ class Result:
     n_jobs: int
     own: list[Run]
     others: list[Run]
-    searches: dict[str, Best]  # of each peer, by `search`
+    searches: dict[str, Tried]  # of each peer
     first_calls: dict[str, float]  # seconds of the first call of each way to run randsmooth
     product: Run  # of one product of large matrices for each worker
     alone: Run | None  # of the network alone on as many rows; None where the engine hides it
     batch: int | None  # rows of its batches
 
-    def best(self, peer: str, clock: str) -> Run | None:
-        """Return a peer in its best setting by a clock."""
-        return next((run for run in self.others if run.tool == peer and clock in run.clocks), None)
+    def best(self, tool: str) -> list[Cost]:
+        """Return what a peer needed in each round, by each clock in its better setting."""
+        settings = [run.costs for run in self.others if run.tool == tool]
+        return [
+            Cost(min(cost.cpu for cost in costs), min(cost.wall for cost in costs))
+            for costs in zip(*settings, strict=True)
+        ]
 
 
 def own_runs(case: Case, n_jobs: int) -> tuple[list[Run], dict[str, float]]:
@@ -145,26 +163,31 @@ def own_runs(case: Case, n_jobs: int) -> tuple[list[Run], dict[str, float]]:
     return runs, first_calls
 
 
-def search(case: Case, peer: Peer, n_jobs: int) -> Best:
-    """Find the best settings of a peer on some of the draws."""
+def search(case: Case, peer: Peer, n_jobs: int) -> Tried:
+    """Try the settings of a peer on some of the draws."""
     X = case.inputs[: case.n_searched]
-    return best_settings(
+    return try_settings(
         peer, X, case.n_searched_draws, batch_sizes=BATCH_SIZES, n_threads=(1, n_jobs)
     )
 
 
-def peer_runs(case: Case, peer: Peer, best: Best) -> list[Run]:
-    """Return a peer in its best setting, or in two where the clocks disagree on it."""
-    runs = []
-    for setting in dict.fromkeys((best.cpu, best.wall)):
+def peer_runs(case: Case, peer: Peer, tried: Tried) -> list[Run]:
+    """Return a peer in its best setting, or in two where the clocks disagree on it.
 
-        def certify(number: int, setting: Any = setting) -> NDArray[np.int64]:
+    The reference loop comes once more as its own scripts run it.
+    """
+    settings = [(peer.name, setting) for setting in fastest(tried)]
+    if peer.name == ReferenceLoop.name:
+        usual = {s: cost for s, cost in tried.items() if s.batch_size == PUBLISHED_BATCH}
+        settings += [(AS_PUBLISHED, setting) for setting in fastest(usual)]
+    runs = []
+    for tool, setting in settings:
+
+        def certify(number: int, setting: Setting = setting) -> NDArray[np.int64]:
             with torch_threads(setting.n_threads):
                 return peer.certify(case.inputs, case.n_draws, setting.batch_size)
 
-        by = {"cpu": best.cpu, "wall": best.wall}
-        clocks = tuple(clock for clock, one in by.items() if one == setting)
-        runs.append(Run(peer.name, certify, str(setting), clocks))
+        runs.append(Run(tool, certify, str(setting)))
     return runs
 
 

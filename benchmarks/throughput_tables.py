@@ -6,9 +6,16 @@ import numpy as np
 import torch
 
 from measuring import Run, digits, flops, ratios, spread, votes_differ
-from peers import N_SELECTION, PEERS, Setting
+from peers import N_SELECTION, Setting
 from tables import rest_table
-from throughput_networks import BATCH_SIZES, MATRIX_SIZE, PLAIN, WITHOUT_SHORTCUTS, Result
+from throughput_networks import (
+    BATCH_SIZES,
+    BESIDE,
+    MATRIX_SIZE,
+    PLAIN,
+    WITHOUT_SHORTCUTS,
+    Result,
+)
 
 
 def section(results: list[Result]) -> list[str]:
@@ -16,10 +23,12 @@ def section(results: list[Result]) -> list[str]:
     return [
         "Networks\n--------",
         "How many times more a peer costs than randsmooth: median of the rounds, and quartiles. "
-        "*Processor*: seconds of all threads added up, a peer in the setting that needs fewest. "
-        "*Clock*: with all cores to use, in the setting that is fastest. *One process a "
+        "*Processor*: seconds of all threads added up. *Clock*: with all cores to use. A peer is "
+        "taken in its better setting in each round. *One process a "
         "core*: the peer's seconds of the processor, dealt out without any loss to as many "
-        "processes as there are cores, against randsmooth by the clock.",
+        "processes as there are cores, against randsmooth by the clock. "
+        f"A product of matrices on all cores got {free(results):.0f} % of their time: were that "
+        "far below 100, other work ran beside, and only the processor's column would count.",
         ratio_table(results),
         "Costs\n~~~~~",
         "The first call of randsmooth includes what it does once, such as compiling; the other "
@@ -27,7 +36,7 @@ def section(results: list[Result]) -> list[str]:
         "its best setting.",
         cost_table(results),
         "What the search for a peer's batch found with one thread of torch, µs of the processor "
-        "per draw; the published scripts use 400 and 1000:",
+        "per draw:",
         search_table(results),
         "Where the time goes\n~~~~~~~~~~~~~~~~~~~",
         "*Outside the network*: the share of the processor's time that is not the network's own, "
@@ -45,25 +54,34 @@ def section(results: list[Result]) -> list[str]:
     ]
 
 
+def free(results: list[Result]) -> float:
+    """Return the share of the cores' time, in per cent, that a run on all of them got."""
+    shares = [
+        cost.cpu / (cost.wall * result.n_jobs)
+        for result in results
+        for cost in result.product.costs
+    ]
+    return 100 * float(np.median(shares))
+
+
 def ratio_table(results: list[Result]) -> str:
-    rows = []
-    for result in results:
-        for run in result.own:
-            cells = [cell for peer in PEERS for cell in ratio_cells(result, run, peer)]
-            rows.append([result.case.name, run.tool, *cells])
+    rows = [
+        [result.case.name, run.tool, tool, *ratio_cells(result, run, tool)]
+        for result in results
+        for run in result.own
+        for tool in BESIDE
+    ]
     clocks = ("processor", "clock", "one process a core")
-    names = [f"{peer}, {clock}" for peer in PEERS for clock in clocks]
-    return rest_table(["network", "tool", *names], rows)
+    return rest_table(["network", "tool", "beside", *clocks], rows)
 
 
-def ratio_cells(result: Result, run: Run, peer: str) -> list[str]:
-    by_processor, by_clock = result.best(peer, "cpu"), result.best(peer, "wall")
-    if by_processor is None or by_clock is None:
+def ratio_cells(result: Result, run: Run, tool: str) -> list[str]:
+    if not (best := result.best(tool)):
         return ["absent"] * 3
     return [
-        ratios(by_processor.cpu, run.cpu),
-        ratios(by_clock.wall, run.wall),
-        ratios([seconds / result.n_jobs for seconds in by_processor.cpu], run.wall),
+        ratios([cost.cpu for cost in best], run.cpu),
+        ratios([cost.wall for cost in best], run.wall),
+        ratios([cost.cpu / result.n_jobs for cost in best], run.wall),
     ]
 
 
@@ -87,8 +105,8 @@ def search_table(results: list[Result]) -> str:
     for result in results:
         case = result.case
         n_rows = case.n_searched * (case.n_searched_draws + N_SELECTION)
-        for peer, found in result.searches.items():
-            cpu = [1e6 * found.tried[Setting(size, 1)].cpu / n_rows for size in BATCH_SIZES]
+        for peer, tried in result.searches.items():
+            cpu = [1e6 * tried[Setting(size, 1)].cpu / n_rows for size in BATCH_SIZES]
             rows.append([case.name, peer, *map(digits, cpu)])
     return rest_table(["network", "tool", *(f"batch {size}" for size in BATCH_SIZES)], rows)
 

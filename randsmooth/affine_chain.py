@@ -269,7 +269,8 @@ def _descendants(node: fx.Node) -> Iterator[fx.Node]:
 
 def _ancestors(node: fx.Node, known: Mapping[fx.Node, fx.Node]) -> list[fx.Node]:
     """Return a node and what it needs, in order, up to what is known."""
-    needed, todo = {node}, [node]
+    needed = {node} - set(known)
+    todo = list(needed)
     while todo:
         new = set(todo.pop().all_input_nodes) - needed - set(known)
         needed |= new

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from randsmooth._progress import announce
 from randsmooth.batch_size import BatchSize, automatic_batch_size
@@ -17,20 +18,25 @@ from randsmooth.certificates.radii import certifying_probabilities
 from randsmooth.certificates.rules import asked_radii
 from randsmooth.entrance import entrance
 from randsmooth.exceptions import CertificationError
-from randsmooth.intervals.sequential import sequential_tests
+from randsmooth.fitting import input_dtype, unwrap, voting_base
+from randsmooth.inputs import inputs_as_fitted
+from randsmooth.intervals import sequential_tests
 from randsmooth.noise import Stream
 from randsmooth.noise_bank import Ballot
 from randsmooth.parallel import Tally, count_in_chunks
 from randsmooth.parameters import (
+    check_parameters,
+    checked_seed,
     most_draws,
     two_stage_of,
     warn_of_too_few_draws,
     warn_of_vain_radii,
 )
+from randsmooth.speed import Speed
 from randsmooth.stopping import FixedDraws, PlannedDraws, SequentialDraws, StoppingRule
 from randsmooth.two_stage import TwoStage
 
-__all__ = ["CertificationRun", "ExpectedCost"]
+__all__ = ["CertificationRun", "ExpectedCost", "certification_run"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,50 @@ class ExpectedCost:
         hours, minutes = divmod(self.seconds / 60, 60)
         span = f"{hours:.0f} h {minutes:.0f} min" if hours else f"{self.seconds:.0f} s"
         return f"about {self.n_draws:,.0f} draws, {span}"
+
+
+def certification_run(clf: Any, X: ArrayLike, noise_seed: int | None) -> CertificationRun:
+    """Return a run over some inputs, before its first draw.
+
+    Parameters
+    ----------
+    clf : SmoothedClassifier
+        The classifier.
+
+    X : array-like of shape (n_inputs, ...)
+        The inputs, as the user handed them in.
+
+    noise_seed : int or None
+        Seed of the noise bank; None is that of the classifier.
+
+    Returns
+    -------
+    CertificationRun
+        The run.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, or the inputs are of another shape than in `fit`.
+
+    NotFittedError
+        If the classifier is not fitted.
+    """
+    check_is_fitted(clf)
+    check_parameters(clf)
+    seed = clf.noise_seed_ if noise_seed is None else checked_seed(noise_seed)
+    array = inputs_as_fitted(clf, X)
+    array = array.astype(input_dtype(clf.estimator_, array.dtype), copy=False)
+    _, frozen = unwrap(clf.estimator)
+    base = voting_base(
+        clf.estimator_,
+        # A frozen base answers with its own labels, others with indices.
+        clf.classes_ if frozen else np.arange(len(clf.classes_)),
+        array,
+        device=clf.device,
+        feature_names=getattr(clf, "feature_names_in_", None),
+    )
+    return CertificationRun(clf, base, array, seed)
 
 
 class CertificationRun:
@@ -81,7 +131,7 @@ class CertificationRun:
             X.shape[1:],
             clf.noise_,
             common_noise=clf.common_noise,
-            shortcuts=clf.shortcuts,
+            speed=Speed(clf.shortcuts, clf.compile, clf.autocast),
         )
         self.batch_size = (
             automatic_batch_size(self.entrance.base, self.entrance.row_shape(X.shape[1:]))
@@ -193,12 +243,10 @@ class CertificationRun:
 
     def _sequence(
         self, selection: NDArray[np.int64], radii: NDArray[np.float64]
-    ) -> tuple[StoppingRule, str, NDArray[np.float64]]:
+    ) -> tuple[SequentialDraws, str, NDArray[np.float64]]:
         bound, p0 = certifying_probabilities(radii, self.clf.noise_, self.clf.bound)
         n_max = most_draws(self.clf.n_estimation)
-        if p0[0] == 1:  # not even the smallest radius can be certified, whatever the votes
-            return PlannedDraws(np.zeros(len(self.X), dtype=np.int64)), bound, p0
-        tests = sequential_tests(p0[p0 < 1], self.clf.alpha, n_max)
+        tests = sequential_tests(p0, self.clf.alpha, n_max)
         return SequentialDraws(tests, selection), bound, p0
 
     # -- parts ---------------------------------------------------------------------------------
@@ -240,5 +288,8 @@ class CertificationRun:
             "classes": self.clf.classes_,
             "noise_seed": self.noise_seed,
             "seconds": elapsed * n_draws / n_draws.sum(),
-            "execution": {"common_noise": bool(self.clf.common_noise)} | self.entrance.execution,
+            "execution": {
+                "common_noise": bool(self.clf.common_noise),
+                **self.entrance.execution,
+            },
         }

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import Tags, check_array, check_random_state, get_tags
+from sklearn.utils import Tags, check_random_state, get_tags
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
@@ -17,23 +17,21 @@ from sklearn.utils.metadata_routing import (
     process_routing,
 )
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from randsmooth.certificates import Certificates
-from randsmooth.certification import CertificationRun, ExpectedCost
+from randsmooth.certification import ExpectedCost, certification_run
 from randsmooth.exceptions import CertificationError
 from randsmooth.fitting import (
     Recipe,
     fit_estimator,
-    input_dtype,
     own_estimator,
     unwrap,
-    voting_base,
 )
 from randsmooth.frozen import frozen_classes
 from randsmooth.inputs import forward_strides, on_host
 from randsmooth.noise import Noise, noise_from_name
-from randsmooth.parameters import check_parameters, checked_seed
+from randsmooth.parameters import check_parameters
 from randsmooth.two_stage import TwoStage
 
 __all__ = ["SmoothedClassifier"]
@@ -102,8 +100,16 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         device unless another is named.
 
     shortcuts : bool, default=True
-        Whether inputs and noise may pass the base's first layer apart, where that is exact and
-        cheaper. The record names the shortcut taken.
+        Whether a network may be computed in a cheaper way: inputs and noise pass its first layer
+        apart, and its layers run in faster kernels. The votes have the same distribution. The
+        record's `execution` says what was done.
+
+    compile : bool, default=False
+        Whether to compile a network for certification and prediction, which takes up to a minute.
+
+    autocast : {"bfloat16", "float16"} or None, default=None
+        Reduced precision inside a network. What is certified is then the network in this
+        precision. Noise is added in single precision all the same.
 
     n_jobs : int or None, default=None
         Workers over the inputs, as in joblib. Threads, unless a `joblib.parallel_config` says
@@ -186,6 +192,8 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         batch_size: int | str = "auto",
         device: str = "auto",
         shortcuts: bool = True,
+        compile: bool = False,
+        autocast: str | None = None,
         n_jobs: int | None = None,
         random_state: Any = None,
         verbose: int = 0,
@@ -202,6 +210,8 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         self.batch_size = batch_size
         self.device = device
         self.shortcuts = shortcuts
+        self.compile = compile
+        self.autocast = autocast
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -269,7 +279,9 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
             encoder.transform(y_array).astype(np.int64),
             Recipe(self.noise_, self.training, int(random.randint(2**31 - 1)), self.device),
             feature_names=getattr(self, "feature_names_in_", None),
-            fit_params=self._routed(fit_params),
+            fit_params=process_routing(self, "fit", **fit_params).estimator.fit
+            if _routing_enabled()
+            else fit_params,
         )
         return self
 
@@ -385,7 +397,7 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         TooFewDrawsWarning
             If `n_estimation` draws can never certify at this `alpha`, or not one of the radii.
         """
-        return self._run(X, noise_seed).certificates(radii)
+        return certification_run(self, X, noise_seed).certificates(radii)
 
     def expected_cost(
         self, X: ArrayLike, *, radii: ArrayLike | None = None, noise_seed: int | None = None
@@ -400,10 +412,7 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         X : array-like of shape (n_samples, ...)
             The inputs, or some that stand for them.
 
-        radii : float, array-like of float or None, default=None
-            As for `certificates`.
-
-        noise_seed : int or None, default=None
+        radii, noise_seed : optional
             As for `certificates`.
 
         Returns
@@ -411,7 +420,7 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         ExpectedCost
             Draws of all inputs together, and seconds.
         """
-        return self._run(X, noise_seed).expected_cost(radii)
+        return certification_run(self, X, noise_seed).expected_cost(radii)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Return how parameters of `fit` reach the base.
@@ -441,54 +450,9 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         tags.input_tags.three_d_array = True
         return tags
 
-    # -- parts ---------------------------------------------------------------------------------
-
     def _selection_votes(self, X: ArrayLike) -> NDArray[np.int64]:
-        run = self._run(X, None)
+        run = certification_run(self, X, None)
         votes = run.selection()
         if run.errors:
             raise CertificationError.of_rows(run.errors)
         return votes
-
-    def _run(self, X: ArrayLike, noise_seed: int | None) -> CertificationRun:
-        check_is_fitted(self)
-        check_parameters(self)
-        seed = self.noise_seed_ if noise_seed is None else checked_seed(noise_seed)
-        array = self._validated(X)
-        array = array.astype(input_dtype(self.estimator_, array.dtype), copy=False)
-        base = voting_base(
-            self.estimator_,
-            self._base_labels(),
-            array,
-            device=self.device,
-            feature_names=getattr(self, "feature_names_in_", None),
-            shortcuts=self.shortcuts,
-        )
-        return CertificationRun(self, base, array, seed)
-
-    def _base_labels(self) -> NDArray[Any]:
-        """Return what the base's `predict` returns for each class: its own labels, or indices."""
-        _, frozen = unwrap(self.estimator)
-        return self.classes_ if frozen else np.arange(len(self.classes_))
-
-    def _validated(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the inputs as an array, of the shape seen in `fit`."""
-        X = on_host(X)
-        accepted = {"dtype": (np.float64, np.float32), "allow_nd": True}
-        array: NDArray[Any]
-        if len(self.input_shape_) == 1 and len(getattr(X, "shape", (0, 0))) <= 2:
-            array = validate_data(self, X, reset=False, **accepted)
-        else:
-            array = check_array(X, input_name="X", estimator=self, **accepted)
-        if array.shape[1:] != self.input_shape_:
-            raise ValueError(
-                f"X must hold inputs of shape {self.input_shape_}, as seen in fit, got inputs of "
-                f"shape {array.shape[1:]}."
-            )
-        return forward_strides(array)
-
-    def _routed(self, fit_params: dict[str, Any]) -> dict[str, Any]:
-        if not _routing_enabled():
-            return fit_params
-        routed: dict[str, Any] = process_routing(self, "fit", **fit_params).estimator.fit
-        return routed

@@ -8,8 +8,8 @@ be drawn directly from that law.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from typing import Any
@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from randsmooth.affine_head import AffineHead, gaussian_root
+from randsmooth.affine_head import AffineHead, affine_head, gaussian_root
 from randsmooth.bases import Base, NetBase
 from randsmooth.noise import Gaussian, Noise
+from randsmooth.speed import Speed, quickened
 
 __all__ = ["Entrance", "entrance"]
-
 
 # Numbers in the largest matrix whose law is worked out, a second's work.
 _LARGEST_MATRIX = 2**26
@@ -46,8 +46,8 @@ class Entrance:
     noise_shape : tuple of int
         Shape of one draw.
 
-    shortcut : str or None
-        Name of the shortcut taken, for the record.
+    execution : mapping of str to str, bool or None
+        How votes are computed, for the record of a run.
 
     rebuild : callable () -> Entrance or None, default=None
         Makes the entrance anew in another process.
@@ -57,17 +57,11 @@ class Entrance:
     inputs: Callable[[Tensor], Tensor]
     noise: Callable[[Tensor], Tensor]
     noise_shape: tuple[int, ...]
-    shortcut: str | None = None
+    execution: Mapping[str, Any] = field(default_factory=dict)
     rebuild: Callable[[], Entrance] | None = None
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return super().__reduce_ex__(protocol) if self.rebuild is None else (self.rebuild, ())
-
-    @property
-    def execution(self) -> dict[str, Any]:
-        """How votes are computed, for the record of a run."""
-        facts: dict[str, Any] = {"shortcut": self.shortcut, "device": self.base.device.type}
-        return {**facts, **(self.base.arithmetic if isinstance(self.base, NetBase) else {})}
 
     def row_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of a row where inputs and noise meet.
@@ -86,28 +80,14 @@ class Entrance:
             row = torch.zeros((1, *shape), dtype=self.base.dtype, device=self.base.device)
             return tuple(self.inputs(row).shape[1:])
 
-    def empty_rows(self, like: Tensor, n_rows: int) -> Tensor:
-        """Return a buffer of rows, in the memory format of the inputs.
-
-        Parameters
-        ----------
-        like : Tensor of shape (n_inputs, ...)
-            The inputs, as `inputs` returned them.
-
-        n_rows : int
-            Number of rows.
-
-        Returns
-        -------
-        Tensor of shape (n_rows, ...)
-            Zeros.
-        """
-        rows = like.new_zeros((n_rows, *like.shape[1:]))
-        return rows.to(memory_format=_memory_format(self.base)) if rows.ndim == 4 else rows
-
 
 def entrance(
-    base: Base, shape: tuple[int, ...], noise: Noise, *, common_noise: bool, shortcuts: bool
+    base: Base,
+    shape: tuple[int, ...],
+    noise: Noise,
+    *,
+    common_noise: bool,
+    speed: Speed,
 ) -> Entrance:
     """Return the cheapest entrance to a base.
 
@@ -128,44 +108,63 @@ def entrance(
     common_noise : bool
         Whether all inputs share it.
 
-    shortcuts : bool
-        Whether to look for a shortcut at all.
+    speed : Speed
+        How a network may be run otherwise than as it is.
 
     Returns
     -------
     Entrance
         The entrance.
+
+    Warns
+    -----
+    NotCompiledWarning
+        If compilation was asked for and is not possible.
     """
-    rebuild = partial(entrance, base, shape, noise, common_noise=common_noise, shortcuts=shortcuts)
-    head = base.head if isinstance(base, NetBase) and shortcuts else None
-    if isinstance(base, NetBase) and head is not None:
-        behind = replace(base, forward=head.tail, head=None, channels_last=False, rebuild=None)
-        matrix = head.matrix if _law_pays(head, noise) else None
-        if matrix is not None:
-            root = gaussian_root(matrix).to(device=base.device, dtype=base.dtype)
-            return Entrance(
-                behind,
-                _in_full_rows(head.head),
-                _in_full_rows(lambda draws: draws @ root),
-                (len(root),),
-                "law of the first layer",
-                rebuild,
-            )
-        if common_noise and head.offset.ndim == 2:
-            # Of the two sums, the offset belongs to the one with fewer rows.
-            return Entrance(
-                behind,
-                _in_full_rows(head.linear),
-                _in_full_rows(head.head),
-                shape,
-                "first layer apart",
-                rebuild,
-            )
+    execution: dict[str, Any] = {"device": base.device.type}
+    rebuild = partial(entrance, base, shape, noise, common_noise=common_noise, speed=speed)
+    if not isinstance(base, NetBase):
+        return Entrance(base, _as_it_is, _as_it_is, shape, execution, rebuild)
+    row = torch.zeros((1, *shape), dtype=base.dtype, device=base.device)
+    head = None
+    # Reduced precision is that of the whole network.
+    if base.module is not None and speed.shortcuts and speed.autocast is None:
+        head = affine_head(base.module, row)
+    meeting = _meeting(head, base, noise, common_noise=common_noise)
+    if head is None or meeting is None:
+        behind, facts = quickened(base, base.module, row, speed)
+        execution |= {"shortcut": None, **facts}
+        return Entrance(behind, _as_it_is, _as_it_is, shape, execution, rebuild)
+    with torch.inference_mode():
+        behind, facts = quickened(base, head.tail, head.head(row), speed)
+    shortcut, inputs, drawn, noise_shape = meeting
+    execution |= {"shortcut": shortcut, **facts}
+    return Entrance(behind, inputs, drawn, noise_shape, execution, rebuild)
 
-    def as_it_is(rows: Tensor) -> Tensor:
-        return rows.to(memory_format=_memory_format(base)) if rows.ndim == 4 else rows
 
-    return Entrance(base, as_it_is, as_it_is, shape, None, rebuild)
+Meeting = tuple[str, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], tuple[int, ...]]
+
+
+def _meeting(
+    head: AffineHead | None, base: NetBase, noise: Noise, *, common_noise: bool
+) -> Meeting | None:
+    """Return the name of the shortcut, what inputs and noise pass, and the shape of the noise."""
+    if head is None:
+        return None
+    matrix = head.matrix if _law_pays(head, noise) else None
+    if matrix is not None:
+        root = gaussian_root(matrix).to(device=base.device, dtype=base.dtype)
+
+        def noise_behind(draws: Tensor) -> Tensor:
+            return draws @ root
+
+        whole, drawn = _in_full_rows(head.head), _in_full_rows(noise_behind)
+        return "law of the first layer", whole, drawn, (len(root),)
+    if common_noise and head.offset.ndim == 2:
+        # Of the two sums, the offset belongs to the one with fewer rows.
+        linear, affine = _in_full_rows(head.linear), _in_full_rows(head.head)
+        return "first layer apart", linear, affine, head.shape
+    return None
 
 
 def _law_pays(head: AffineHead, noise: Noise) -> bool:
@@ -175,9 +174,8 @@ def _law_pays(head: AffineHead, noise: Noise) -> bool:
     return type(noise) is Gaussian and dense and width < n_values <= _LARGEST_MATRIX // width
 
 
-def _memory_format(base: Base) -> torch.memory_format:
-    channels_last = isinstance(base, NetBase) and base.channels_last
-    return torch.channels_last if channels_last else torch.contiguous_format
+def _as_it_is(rows: Tensor) -> Tensor:
+    return rows
 
 
 def _in_full_rows(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CertificationError",
     "InvalidFileError",
+    "NotCompiledWarning",
     "RandsmoothError",
     "RandsmoothWarning",
     "TooFewDrawsWarning",
@@ -95,3 +96,7 @@ class TooFewDrawsWarning(RandsmoothWarning):
 
 class WeightLeakWarning(RandsmoothWarning):
     """A trained module instance carries its weights into every clone of the estimator."""
+
+
+class NotCompiledWarning(RandsmoothWarning):
+    """Compilation was asked for and is not possible here; results are right, but take longer."""

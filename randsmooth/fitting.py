@@ -17,8 +17,9 @@ from sklearn.pipeline import Pipeline
 from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from randsmooth.bases import ArrayBase, Base, as_table, module_dtype, net_base, torch_device
+from randsmooth.bases import ArrayBase, Base, as_table
 from randsmooth.exceptions import WeightLeakWarning
+from randsmooth.network import module_dtype, net_base, torch_device
 from randsmooth.noise import Noise, Stream, block_generator
 from randsmooth.training import STRATEGIES, GaussianAugmentation, StabilityTraining
 from randsmooth.training.strategy import TrainingStrategy
@@ -268,7 +269,6 @@ def voting_base(
     *,
     device: str,
     feature_names: NDArray[Any] | None,
-    shortcuts: bool,
 ) -> Base:
     """Return the trained estimator as a base that votes.
 
@@ -289,16 +289,13 @@ def voting_base(
     feature_names : ndarray of str or None
         Column names, where it was fitted on a table.
 
-    shortcuts : bool
-        Whether a net's first layer may be taken apart.
-
     Returns
     -------
     Base
         The base.
     """
     if is_net(estimator):
-        return net_base(estimator, X[:1], device, len(labels), shortcuts=shortcuts)
+        return net_base(estimator, X[:1], device, len(labels))
     dtype = torch.float64 if X.dtype == np.float64 else torch.float32
     flat, names = _view(estimator, X, feature_names)
     return ArrayBase(estimator, labels, dtype, flat, names)

@@ -11,8 +11,8 @@ from sklearn.exceptions import NotFittedError
 from skorch import NeuralNet
 from torch import nn
 
-from randsmooth.bases import net_base
 from randsmooth.fitting import input_dtype, is_net
+from randsmooth.network import net_base
 
 __all__ = ["frozen_classes"]
 

@@ -230,50 +230,6 @@ class Noise(ABC):
         noise *= noise.dtype.type(self.scale)
         return noise
 
-    def block(
-        self,
-        n_draws: int,
-        shape: tuple[int, ...],
-        *,
-        noise_seed: int,
-        stream: Stream,
-        block: int,
-        row: bytes = b"",
-        dtype: DTypeLike = np.float32,
-    ) -> NDArray[np.floating]:
-        """Return the first draws of a numbered block.
-
-        Parameters
-        ----------
-        n_draws : int
-            How many draws of the block, at most ``draws_per_block``.
-
-        shape : tuple of int
-            Shape of one input.
-
-        noise_seed : int
-            Seed of the whole noise bank.
-
-        stream : Stream
-            What the draws are for.
-
-        block : int
-            Number of the block within the stream.
-
-        row : bytes, default=b""
-            Key of the input whose own noise this is; empty for shared noise.
-
-        dtype : dtype, default=float32
-            Type of the result, float32 or float64.
-
-        Returns
-        -------
-        ndarray of shape (n_draws, *shape)
-            The noise. Asking for fewer draws gives a prefix of asking for more.
-        """
-        generator = block_generator(noise_seed, stream, block, row=row)
-        return self.draw(n_draws, shape, generator, dtype=dtype)
-
 
 @dataclass(frozen=True)
 class Gaussian(Noise):

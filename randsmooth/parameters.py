@@ -14,6 +14,7 @@ from randsmooth.certificates.from_counts import resolved_bound
 from randsmooth.exceptions import TooFewDrawsWarning
 from randsmooth.intervals import smallest_certifying_trials
 from randsmooth.noise import noise_from_name
+from randsmooth.speed import AUTOCAST_TYPES
 from randsmooth.two_stage import TwoStage
 
 __all__ = [
@@ -50,6 +51,12 @@ def check_parameters(clf: Any) -> None:
         )
     if clf.batch_size != "auto":
         _check_positive_integer("batch_size", clf.batch_size, "'auto' or ")
+    for name in ("shortcuts", "compile", "common_noise"):
+        if not isinstance(getattr(clf, name), bool | np.bool_):
+            raise ValueError(f"{name} must be True or False, got {getattr(clf, name)!r}.")
+    if clf.autocast is not None and clf.autocast not in AUTOCAST_TYPES:
+        names = ", ".join(map(repr, AUTOCAST_TYPES))
+        raise ValueError(f"autocast must be None, {names}, got {clf.autocast!r}.")
     if not (isinstance(clf.alpha, Real) and 0 < float(clf.alpha) < 1):
         raise ValueError(f"alpha must lie strictly between 0 and 1, got {clf.alpha!r}.")
 

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from randsmooth.intervals.sequential import NestedTests
+from randsmooth.intervals import NestedTests
 
 __all__ = ["FixedDraws", "PlannedDraws", "SequentialDraws", "StoppingRule"]
 
@@ -143,10 +143,11 @@ class SequentialDraws:
     def __init__(self, tests: NestedTests, selection: NDArray[np.int64]) -> None:
         self.tests = tests
         self.selection = selection
-        self.looks = tuple(int(n) for n in tests.looks)
-        self.claimed = np.zeros(len(selection), dtype=np.int64)
+        self.claimed, self._open_end = tests.start(len(selection))
+        # Nothing is drawn where nothing can be claimed.
+        can_claim = bool(tests.start(1)[1].any())
+        self.looks = tuple(int(n) for n in tests.looks) if can_claim else (0,)
         self._chosen = selection.argmax(axis=1)
-        self._open_end = np.full(len(selection), len(tests.p0), dtype=np.int64)
 
     def undecided(self, look: int, rows: Indices, counts: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which inputs have a hypothesis that is neither proved nor given up."""

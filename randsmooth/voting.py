@@ -204,7 +204,7 @@ class _Counter:
     def _buffer(self, n_rows: int) -> Tensor:
         """Return rows to write into; those past the noisy ones keep older, harmless values."""
         if len(self.rows) < n_rows:
-            self.rows = self.entrance.empty_rows(self.inputs, n_rows)
+            self.rows = self.inputs.new_zeros((n_rows, *self.inputs.shape[1:]))
         return self.rows[:n_rows]
 
 

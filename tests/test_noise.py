@@ -51,9 +51,10 @@ def test_each_noise_names_the_norm_it_certifies(kind: type[Noise], norm: str) ->
 
 @pytest.mark.parametrize("name", NOISES)
 def test_fewer_draws_of_a_block_are_a_prefix_of_more(name: str) -> None:
-    where = {"noise_seed": 5, "stream": Stream.ESTIMATION, "block": 2}
-    few = NOISES[name](0.5).block(10, (3, 5), **where)
-    many = NOISES[name](0.5).block(64, (3, 5), **where)
+    few, many = (
+        NOISES[name](0.5).draw(n, (3, 5), block_generator(5, Stream.ESTIMATION, 2))
+        for n in (10, 64)
+    )
     assert np.array_equal(few, many[:10])
 
 

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from randsmooth.bases import ArrayBase, Base, NetBase, net_base
+from randsmooth.bases import ArrayBase, Base, NetBase
 from randsmooth.batch_size import BatchSize, automatic_batch_size
 from randsmooth.entrance import Entrance, entrance
+from randsmooth.network import net_base
 from randsmooth.noise import Gaussian, Laplace, Noise, Stream, Uniform, row_key
 from randsmooth.noise_bank import SHARED, Ballot, DeviceNoiseBank, noise_bank, philox_offset
 from randsmooth.parallel import Tally, count_in_chunks
+from randsmooth.speed import Speed
 from randsmooth.stopping import FixedDraws, PlannedDraws
 from randsmooth.voting import RunInterruptedError, count_votes
 
@@ -34,7 +36,8 @@ def ballot(
 
 
 def plain_entrance(base: Base, X: NDArray[np.floating]) -> Entrance:
-    return entrance(base, X.shape[1:], Gaussian(0.5), common_noise=True, shortcuts=False)
+    speed = Speed(shortcuts=False)
+    return entrance(base, X.shape[1:], Gaussian(0.5), common_noise=True, speed=speed)
 
 
 def votes(

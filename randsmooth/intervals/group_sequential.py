@@ -83,8 +83,8 @@ class GroupSequentialTest:
     paths of the count: the distribution of those who have not claimed is convolved with the
     binomial distribution of the next draws. The count that gives up is found in the same
     way, for a proportion that the last look alone would claim with probability 0.95: at
-    most three points of these are spent, mostly at late looks. Giving up is *non-binding*: it is
-    left out of the computation of the level [2]_.
+    most three points of these are spent, mostly at late looks. Giving up is *non-binding*:
+    it is left out of the computation of the level [2]_.
 
     References
     ----------

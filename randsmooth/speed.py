@@ -1,0 +1,147 @@
+"""How a network is run faster than as it is, and what of that the record must say."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from randsmooth.acceleration import (
+    CompiledForward,
+    autocast_forward,
+    channels_last_copy,
+    first_output,
+    onednn_copy,
+)
+from randsmooth.bases import NetBase
+from randsmooth.batch_size import automatic_batch_size
+from randsmooth.exceptions import NotCompiledWarning
+
+__all__ = ["AUTOCAST_TYPES", "Speed", "quickened"]
+
+AUTOCAST_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""The types of reduced precision by name."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How a network may be run otherwise than as it is.
+
+    Parameters
+    ----------
+    shortcuts : bool, default=True
+        Whether its first layer may be taken apart, and its layers run in faster kernels.
+
+    compile : bool, default=False
+        Whether to compile it.
+
+    autocast : str or None, default=None
+        Reduced precision inside it, a key of `AUTOCAST_TYPES`.
+    """
+
+    shortcuts: bool = True
+    compile: bool = False
+    autocast: str | None = None
+
+
+def quickened(
+    base: NetBase, module: nn.Module | None, row: Tensor, speed: Speed
+) -> tuple[NetBase, dict[str, Any]]:
+    """Return a base that runs faster, and how it computes.
+
+    Parameters
+    ----------
+    base : NetBase
+        The base.
+
+    module : torch.nn.Module or None
+        Its network, or what is left of it behind its first layer. None for a net that is run by
+        its own class.
+
+    row : Tensor of shape (1, ...)
+        One row of what the module takes.
+
+    speed : Speed
+        What may be done.
+
+    Returns
+    -------
+    base : NetBase
+        The base, which takes such rows.
+
+    facts : dict
+        What was done, for the record of a run.
+
+    Warns
+    -----
+    NotCompiledWarning
+        If compilation was asked for and is not possible.
+    """
+    facts: dict[str, Any] = {"layout": None, "dense_layers": None, "compiled": False}
+    original, forward = module, base.forward
+    if module is not None and speed.shortcuts:
+        if (copied := channels_last_copy(module, row)) is not None:
+            module, facts["layout"] = copied, "channels last"
+        # A compiler has kernels of its own, and these know no reduced precision.
+        as_it_comes = not speed.compile and speed.autocast is None
+        if as_it_comes and (copied := onednn_copy(module, row)) is not None:
+            module, facts["dense_layers"] = copied, "oneDNN"
+    if module is not None and module is not base.module:
+        forward = _outputs(module)
+    row_multiple = base.row_multiple
+    if speed.compile:
+        compiled = _compiled(original, module, base, row)
+        if compiled is not None:
+            forward, row_multiple, facts["compiled"] = compiled, compiled.batch_size, True
+    if speed.autocast is not None:
+        dtype = AUTOCAST_TYPES[speed.autocast]
+        forward = autocast_forward(forward, base.device.type, dtype)
+        facts["autocast"] = speed.autocast
+    return replace(base, forward=forward, row_multiple=row_multiple, rebuild=None), facts
+
+
+def _outputs(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    def outputs(rows: Tensor) -> Tensor:
+        return first_output(module(rows))
+
+    return outputs
+
+
+# What was compiled for a network, and the state of its weights then: compilation takes long, and
+# every call would do it again.
+_COMPILED: WeakKeyDictionary[nn.Module, tuple[Any, CompiledForward]] = WeakKeyDictionary()
+
+
+def _compiled(
+    original: nn.Module | None, module: nn.Module | None, base: NetBase, row: Tensor
+) -> CompiledForward | None:
+    """Return the compiled network, None with a warning where it cannot be compiled."""
+    if module is None or original is None:
+        warnings.warn(
+            "compile=True has no effect on a net whose class changes how its module is called.",
+            NotCompiledWarning,
+            stacklevel=2,
+        )
+        return None
+    batch_size = automatic_batch_size(base, tuple(row.shape[1:])).rows
+    state = batch_size, row.shape, row.device, _state(original)
+    known = _COMPILED.get(original)
+    if known is not None and known[0] == state:
+        return known[1]
+    compiled = CompiledForward(module, batch_size)
+    compiled(row)
+    if not compiled.is_compiled:
+        return None
+    _COMPILED[original] = state, compiled
+    return compiled
+
+
+def _state(module: nn.Module) -> list[tuple[int, int]]:
+    """Return what changes when a module's weights do."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
