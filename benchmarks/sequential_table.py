@@ -28,42 +28,39 @@ from measuring import N_CORES, Cost, digits, machine, spread, timed, torch_threa
 from peers import ALPHA, N_SELECTION, Peer, ReferenceLoop, Setting, fastest, present, try_settings
 from randsmooth import Certificates, SmoothedClassifier, certify_counts
 from randsmooth.datasets import fetch_mnist
+from randsmooth.intervals import clopper_pearson_lower, clopper_pearson_upper
 from randsmooth.models import MNISTNet
 from tables import rest_table, write_page
 
-SIGMA, N_DRAWS = 0.5, 100_000
+SIGMA, N_DRAWS, TRAINING_BATCH = 0.5, 100_000, 128
 BATCH_SIZES = (16, 64, 256, 400, 1000)
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-N_TRAINING, EPOCHS, BATCH_SIZE = 20_000, 2, 128
 N_TIMED = 2_000  # draws of the reference loop that are timed in each round
 PACKAGES = ("randsmooth", "torch", "numpy", "scipy")
 OTHER_SEEDS = 10**6  # those of the fixed draws start here, those of the sequential ones at 0
 
 
-def trained(data_home: Path | None, cache: Path) -> nn.Module:
-    """Return the network, from the cache or trained on noisy images."""
-    path = cache / f"mnist_net_sigma_{SIGMA:g}_{N_TRAINING}_images_{EPOCHS}_epochs.pt"
+def trained(data_home: Path | None, path: Path, n_images: int, n_epochs: int) -> nn.Module:
+    """Return the network, from the file of its weights or trained on noisy images."""
     torch.manual_seed(0)
     net = MNISTNet()
     if not path.exists():
-        X, y = map(
-            torch.from_numpy, fetch_mnist(data_home=data_home, split="train", return_X_y=True)
-        )
-        print(f"training on {N_TRAINING} images", flush=True)
-        train(net, X[:N_TRAINING], y[:N_TRAINING])
+        X, y = fetch_mnist(data_home=data_home, split="train", return_X_y=True)
+        print(f"training on {n_images} images", flush=True)
+        train(net, torch.from_numpy(X[:n_images]), torch.from_numpy(y[:n_images]), n_epochs)
         torch.save(net.state_dict(), path)
     net.load_state_dict(torch.load(path, weights_only=True))
     return net.eval()
 
 
-def train(net: nn.Module, X: torch.Tensor, y: torch.Tensor) -> None:
+def train(net: nn.Module, X: torch.Tensor, y: torch.Tensor, n_epochs: int) -> None:
     """Train by Adam with Gaussian noise on every image, the learning rate falling to zero."""
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
-    n_steps = EPOCHS * -(-len(X) // BATCH_SIZE)
+    n_steps = n_epochs * -(-len(X) // TRAINING_BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     net.train()
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(X)).split(BATCH_SIZE):
+    for _ in range(n_epochs):
+        for rows in torch.randperm(len(X)).split(TRAINING_BATCH):
             noisy = X[rows] + SIGMA * torch.randn_like(X[rows])
             loss = nn.functional.cross_entropy(net(noisy), y[rows])
             optimizer.zero_grad()
@@ -153,7 +150,7 @@ def reference_cost(loop: Peer, X: NDArray[np.float32], settings: list[Setting]) 
 
 
 def with_all_draws(
-    clf: SmoothedClassifier, images: Images, cache: Path, n_jobs: int
+    clf: SmoothedClassifier, images: Images, weights: Path, n_jobs: int
 ) -> list[Certificates]:
     """Return records of the images from all draws, the votes from the cache where they are there.
 
@@ -161,8 +158,8 @@ def with_all_draws(
     """
     records = []
     for number, part in enumerate(images.groups(2 * n_jobs)):
-        seed, name = OTHER_SEEDS + number, "_".join(map(str, part.numbers))
-        path = cache / f"mnist_votes_n{N_DRAWS}_seed{seed}_images_{name}.npz"
+        seed, name = OTHER_SEEDS + number, f"{len(part.X)}_images_from_{part.numbers[0]}"
+        path = weights.with_name(f"{weights.stem}_n{N_DRAWS}_seed{seed}_{name}.npz")
         if not path.exists():
             print(f"{N_DRAWS} draws for each of the images {part.numbers.tolist()}", flush=True)
             record = clf.certificates(part.X, noise_seed=seed)
@@ -206,34 +203,40 @@ def cost_table(result: Measured) -> str:
 
 
 def accuracy_table(ours: NDArray[np.bool_], others: NDArray[np.bool_]) -> str:
-    """Return both certified accuracies, where they differ, and their binomial error."""
+    """Return both certified accuracies, where they differ, and binomial limits."""
     n, n_others = len(ours), len(others)
     same = ours[:n_others]
     rows = []
     for i, radius in enumerate(RADII):
-        share = others[:, i].mean()
-        error = 196 * np.sqrt(share * (1 - share) / n_others)
+        kept = others[:, i].sum()
+        low = clopper_pearson_lower(kept, n_others, alpha=0.025)
+        high = clopper_pearson_upper(kept, n_others, alpha=0.025)
         gained, lost = (same[:, i] & ~others[:, i]).sum(), (~same[:, i] & others[:, i]).sum()
         shares = [f"{100 * part[:, i].mean():.1f}" for part in (ours, same, others)]
-        rows.append([f"{radius:g}", *shares, f"{error:.1f}", str(gained), str(lost)])
+        limits = f"{100 * low:.1f} to {100 * high:.1f}"
+        rows.append([f"{radius:g}", *shares, limits, str(gained), str(lost)])
     header = [
         "radius", f"sequential, {n} images, %", f"sequential, {n_others} of them, %",
-        f"{N_DRAWS} draws, the same, %", "binomial error, ±", "only sequential", f"only {N_DRAWS}",
+        f"{N_DRAWS} draws, the same, %", "its binomial limits, 95 %", "only sequential",
+        f"only {N_DRAWS}",
     ]  # fmt: skip
     return rest_table(header, rows)
 
 
-def write(result: Measured, images: Images, others: list[Certificates], output: Path) -> None:
+def write(
+    result: Measured, images: Images, others: list[Certificates], args: argparse.Namespace
+) -> None:
     """Write the page."""
     draws = np.concatenate([record.n_draws for record in result.records])
-    command = "python benchmarks/sequential_table.py"
+    command = "python benchmarks/sequential_table.py --data-home DIR --cache DIR"
+    command += " --cohen core.py" if args.cohen else ""
     settings = " or ".join(map(str, result.settings)) or "absent here"
     write_page(
-        output / "sequential_table.rst",
+        args.output / "sequential_table.rst",
         "A table of certified accuracy, drawn sequentially",
         f"Made by ``{command}`` on {machine()}; {versions(*PACKAGES)}. MNISTNet, trained for "
-        f"{EPOCHS} epochs on {N_TRAINING} images with Gaussian noise of sigma = {SIGMA:g}; "
-        f'alpha = {ALPHA:g} an image for the whole table, bound "binary", {N_SELECTION} '
+        f"{args.epochs} epochs on {args.n_training} images with Gaussian noise of sigma = "
+        f'{SIGMA:g}; alpha = {ALPHA:g} an image for the whole table, bound "binary", {N_SELECTION} '
         "selection draws.",
         f"*randsmooth*: ``certificates(X, radii={list(RADII)})`` with at most {N_DRAWS} draws, for "
         f"{len(images.X)} test images drawn at random, in {len(result.own)} groups; half of the "
@@ -244,7 +247,7 @@ def write(result: Measured, images: Images, others: list[Certificates], output: 
         cost_table(result),
         f"The loop would take hours for the other column of the table below, so its {N_DRAWS} "
         "draws are those of randsmooth without ``radii``: the same law, the same limits, other "
-        "noise than the sequential draws. The error is that of a share of so many images, 95 %. "
+        "noise than the sequential draws. The limits are those of a share of so many images. "
         "The last columns count the images on which the two disagree.",
         accuracy_table(certified(result.records, images.y), certified(others, images.y)),
     )
@@ -257,6 +260,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--cohen", type=Path, help="core.py of the repository locuslab/smoothing")
     parser.add_argument("--output", type=Path, default=Path("docs/results"))
     parser.add_argument("--jobs", type=int, default=N_CORES)
+    parser.add_argument("--n-training", type=int, default=20_000)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--n-images", type=int, default=100)
     parser.add_argument("--n-fixed", type=int, default=20, help="how many get all draws")
     parser.add_argument("--group", type=int, default=20, help="images certified together")
@@ -268,14 +273,16 @@ def main() -> None:
     if "radii" not in inspect.signature(SmoothedClassifier.certificates).parameters:
         raise SystemExit("This version of randsmooth has no certificates(X, radii=...).")
     args.cache.mkdir(parents=True, exist_ok=True)
-    net = trained(args.data_home, args.cache)
+    name = f"mnist_net_sigma_{SIGMA:g}_{args.n_training}_images_{args.epochs}_epochs"
+    weights = args.cache / f"{name}.pt"
+    net = trained(args.data_home, weights, args.n_training, args.epochs)
     images = test_images(args.data_home, args.n_images)
     clf = smoothed(net, args.jobs)
     peers = present(args.cohen, net, (1, 28, 28), sigma=SIGMA)
     loop = next((peer for peer in peers if peer.name == ReferenceLoop.name), None)
     result = measured(clf, images, loop, args.jobs, args.group)
-    others = with_all_draws(clf, images[: args.n_fixed], args.cache, args.jobs)
-    write(result, images, others, args.output)
+    others = with_all_draws(clf, images[: args.n_fixed], weights, args.jobs)
+    write(result, images, others, args)
 
 
 if __name__ == "__main__":

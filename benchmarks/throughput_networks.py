@@ -33,7 +33,8 @@ from peers import (
 from randsmooth import SmoothedClassifier
 from randsmooth.models import CIFARNet, MNISTNet
 
-SIGMA, N_CLASSES, MATRIX_SIZE = 0.5, 10, 2048
+SIGMA, N_CLASSES = 0.5, 10
+MATRIX_SIZE, N_PRODUCTS = 2048, 5  # for each worker
 BATCH_SIZES = (16, 64, 256, 400, 1000)
 PLAIN, COMPILED, WITHOUT_SHORTCUTS = (
     "randsmooth", "randsmooth, compiled", "randsmooth, without shortcuts",
@@ -134,7 +135,7 @@ class Result:
     others: list[Run]
     searches: dict[str, Tried]  # of each peer
     first_calls: dict[str, float]  # seconds of the first call of each way to run randsmooth
-    product: Run  # of one product of large matrices for each worker
+    product: Run  # of large matrices
     alone: Run | None  # of the network alone on as many rows; None where the engine hides it
     batch: int | None  # rows of its batches
 
@@ -230,7 +231,7 @@ def measured(case: Case, cohen: Path | None, n_jobs: int, rounds: int) -> Result
         others += peer_runs(case, peer, searches[peer.name])
     square = torch.rand(MATRIX_SIZE, MATRIX_SIZE)
     multiply = partial(torch.matmul, square, square)
-    product = Run("matrix product", lambda _: side_by_side(multiply, n_jobs, n_jobs))
+    product = Run("matrix product", lambda _: side_by_side(multiply, N_PRODUCTS * n_jobs, n_jobs))
     alone, batch = None, None
     if (seen := batch_seen(case, n_jobs)) is not None:
         batch = len(seen[1])

@@ -12,6 +12,7 @@ from throughput_networks import (
     BATCH_SIZES,
     BESIDE,
     MATRIX_SIZE,
+    N_PRODUCTS,
     PLAIN,
     WITHOUT_SHORTCUTS,
     Result,
@@ -116,7 +117,8 @@ def breakdown_table(results: list[Result]) -> str:
     for result in results:
         case = result.case
         per_row = flops(case.network, torch.from_numpy(case.inputs[:1]))
-        product = [2 * MATRIX_SIZE**3 * result.n_jobs / seconds for seconds in result.product.cpu]
+        n_operations = 2 * MATRIX_SIZE**3 * N_PRODUCTS * result.n_jobs
+        product = [n_operations / seconds for seconds in result.product.cpu]
         tools = [run.tool for run in result.own]
         plainest = WITHOUT_SHORTCUTS if WITHOUT_SHORTCUTS in tools else PLAIN
         for run in result.own:

@@ -188,7 +188,7 @@ def onednn_copy(module: nn.Module, sample: Tensor) -> nn.Module | None:
         dense = [(whole, name) for whole in copied.modules() for name in _dense_parts(whole)]
         for whole, name in dense:
             setattr(whole, name, _OneDNNLinear(whole.get_submodule(name)))
-        return copied if dense else None
+        return copied.eval() if dense else None
 
     return _checked(build, module, sample)
 
@@ -362,13 +362,20 @@ def _noisy(sample: Tensor, n_rows: int) -> Tensor:
 
 def _compiled(module: nn.Module, batch: Tensor) -> Callable[[Tensor], Any]:
     """Return the compiled module, after a first batch; on a CPU its weights are constants."""
+
+    def outputs(rows: Tensor) -> Any:
+        return module(rows)
+
+    # What is compiled is kept by code, a few times each: every network needs code of its own.
+    outputs.__code__ = outputs.__code__.replace()
     with warnings.catch_warnings():
         # The compiler's own, about what it uses of torch.
         warnings.simplefilter("ignore")
         from torch._inductor import config
 
-        compiled: Callable[[Tensor], Any] = torch.compile(module, dynamic=False)
-        # Among the options of `torch.compile` this one has no effect.
-        with config.patch(freezing=batch.device.type == "cpu"):
+        compiled: Callable[[Tensor], Any] = torch.compile(outputs, dynamic=False)
+        # Not options of `torch.compile`, where freezing has no effect. One thread, so that sums
+        # are not split otherwise on several.
+        with config.patch({"freezing": batch.device.type == "cpu", "cpp.threads": 1}):
             compiled(batch)
     return compiled

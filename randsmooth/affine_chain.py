@@ -61,7 +61,7 @@ def affine_start(module: nn.Module, sample: Tensor) -> tuple[fx.GraphModule, fx.
     Exception
         Whatever the module's code raises under tracing.
     """
-    chain = _Chain(_traced(_Rows(module)), sample)
+    chain = _Chain(_traced(_Rows(module).eval()), sample)
     cut = chain.last()
     if cut is None or chain.has_side_effects():
         return None

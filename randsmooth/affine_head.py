@@ -20,6 +20,11 @@ from randsmooth.affine_chain import affine_start
 
 __all__ = ["AffineHead", "affine_head", "gaussian_root"]
 
+# Of a convolution's output for one row.
+_CACHED_VALUES = 2**14
+# A gigabyte in double precision.
+_MATRIX_VALUES = 2**27
+
 
 @dataclass(frozen=True)
 class AffineHead:
@@ -70,13 +75,33 @@ class AffineHead:
         hidden: Tensor = self.head(rows)
         return hidden - self.offset
 
+    @property
+    def pays_apart(self) -> bool:
+        """Whether to apply the head to inputs and shared noise apart: the sum must be cheap.
+
+        It is behind a dense layer. Behind a convolution it is on a CPU, where hidden rows are small
+        enough to stay in its cache.
+        """
+        on_cpu = self.offset.device.type == "cpu"
+        return self._is_dense or (on_cpu and self.offset.numel() <= _CACHED_VALUES)
+
+    @property
+    def pays_in_law(self) -> bool:
+        """Whether to draw Gaussian noise behind the head: there must be fewer numbers to draw."""
+        n_values, width = torch.Size(self.shape).numel(), self.offset.numel()
+        return self._is_dense and width < n_values and n_values * width <= _MATRIX_VALUES
+
+    @property
+    def _is_dense(self) -> bool:
+        return self.offset.ndim == 2
+
     @cached_property
     def matrix(self) -> Tensor | None:
         """The linear part as a matrix of shape (n_values, width), in double precision.
 
         ``linear(rows)`` is ``rows.flatten(1) @ matrix``. None unless hidden values are flat rows.
         """
-        if self.offset.ndim != 2:
+        if not self._is_dense:
             return None
         with torch.inference_mode(False), torch.enable_grad():
             head = copy.deepcopy(self.head).double()

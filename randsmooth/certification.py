@@ -16,7 +16,6 @@ from randsmooth.certificates import Certificates, certify_counts
 from randsmooth.certificates.from_sequence import certify_claims
 from randsmooth.certificates.radii import certifying_probabilities
 from randsmooth.certificates.rules import asked_radii
-from randsmooth.entrance import entrance
 from randsmooth.exceptions import CertificationError
 from randsmooth.fitting import input_dtype, unwrap, voting_base
 from randsmooth.inputs import inputs_as_fitted
@@ -126,7 +125,7 @@ class CertificationRun:
     def __init__(self, clf: Any, base: Any, X: NDArray[Any], noise_seed: int) -> None:
         self.clf, self.X, self.noise_seed = clf, X, noise_seed
         self.started = time.perf_counter()
-        self.entrance = entrance(
+        self.entrance = clf._memory.recall(
             base,
             X.shape[1:],
             clf.noise_,

@@ -21,6 +21,7 @@ from sklearn.utils.validation import validate_data
 
 from randsmooth.certificates import Certificates
 from randsmooth.certification import ExpectedCost, certification_run
+from randsmooth.entrance_memory import EntranceMemory
 from randsmooth.exceptions import CertificationError
 from randsmooth.fitting import (
     Recipe,
@@ -262,6 +263,7 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         random = check_random_state(self.random_state)
         self.noise_ = noise_from_name(self.noise, self.sigma)
         self.noise_seed_ = int(random.randint(2**31 - 1))
+        self._memory = EntranceMemory()
         estimator, frozen = unwrap(self.estimator)
         if frozen:
             self.classes_ = frozen_classes(estimator, X_array, y_array, self.device)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from math import prod
 from typing import Any
 
 import torch
@@ -23,9 +22,6 @@ from randsmooth.noise import Gaussian, Noise
 from randsmooth.speed import Speed, quickened
 
 __all__ = ["Entrance", "entrance"]
-
-# Numbers in the largest matrix whose law is worked out, a second's work.
-_LARGEST_MATRIX = 2**26
 
 
 @dataclass(frozen=True)
@@ -151,7 +147,7 @@ def _meeting(
     """Return the name of the shortcut, what inputs and noise pass, and the shape of the noise."""
     if head is None:
         return None
-    matrix = head.matrix if _law_pays(head, noise) else None
+    matrix = head.matrix if type(noise) is Gaussian and head.pays_in_law else None
     if matrix is not None:
         root = gaussian_root(matrix).to(device=base.device, dtype=base.dtype)
 
@@ -160,18 +156,11 @@ def _meeting(
 
         whole, drawn = _in_full_rows(head.head), _in_full_rows(noise_behind)
         return "law of the first layer", whole, drawn, (len(root),)
-    if common_noise and head.offset.ndim == 2:
+    if common_noise and head.pays_apart:
         # Of the two sums, the offset belongs to the one with fewer rows.
         linear, affine = _in_full_rows(head.linear), _in_full_rows(head.head)
         return "first layer apart", linear, affine, head.shape
     return None
-
-
-def _law_pays(head: AffineHead, noise: Noise) -> bool:
-    """Whether a dense layer's noise is cheaper to draw behind the layer than in front of it."""
-    n_values, width = prod(head.shape), head.offset.numel()
-    dense = head.offset.ndim == 2
-    return type(noise) is Gaussian and dense and width < n_values <= _LARGEST_MATRIX // width
 
 
 def _as_it_is(rows: Tensor) -> Tensor:

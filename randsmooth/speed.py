@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +82,7 @@ def quickened(
         If compilation was asked for and is not possible.
     """
     facts: dict[str, Any] = {"layout": None, "dense_layers": None, "compiled": False}
-    original, forward = module, base.forward
+    forward = base.forward
     if module is not None and speed.shortcuts:
         if (copied := channels_last_copy(module, row)) is not None:
             module, facts["layout"] = copied, "channels last"
@@ -95,7 +94,7 @@ def quickened(
         forward = _outputs(module)
     row_multiple = base.row_multiple
     if speed.compile:
-        compiled = _compiled(original, module, base, row)
+        compiled = _compiled(module, base, row)
         if compiled is not None:
             forward, row_multiple, facts["compiled"] = compiled, compiled.batch_size, True
     if speed.autocast is not None:
@@ -112,36 +111,15 @@ def _outputs(module: nn.Module) -> Callable[[Tensor], Tensor]:
     return outputs
 
 
-# What was compiled for a network, and the state of its weights then: compilation takes long, and
-# every call would do it again.
-_COMPILED: WeakKeyDictionary[nn.Module, tuple[Any, CompiledForward]] = WeakKeyDictionary()
-
-
-def _compiled(
-    original: nn.Module | None, module: nn.Module | None, base: NetBase, row: Tensor
-) -> CompiledForward | None:
+def _compiled(module: nn.Module | None, base: NetBase, row: Tensor) -> CompiledForward | None:
     """Return the compiled network, None with a warning where it cannot be compiled."""
-    if module is None or original is None:
+    if module is None:
         warnings.warn(
             "compile=True has no effect on a net whose class changes how its module is called.",
             NotCompiledWarning,
             stacklevel=2,
         )
         return None
-    batch_size = automatic_batch_size(base, tuple(row.shape[1:])).rows
-    state = batch_size, row.shape, row.device, _state(original)
-    known = _COMPILED.get(original)
-    if known is not None and known[0] == state:
-        return known[1]
-    compiled = CompiledForward(module, batch_size)
+    compiled = CompiledForward(module, automatic_batch_size(base, tuple(row.shape[1:])).rows)
     compiled(row)
-    if not compiled.is_compiled:
-        return None
-    _COMPILED[original] = state, compiled
-    return compiled
-
-
-def _state(module: nn.Module) -> list[tuple[int, int]]:
-    """Return what changes when a module's weights do."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+    return compiled if compiled.is_compiled else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import joblib
@@ -37,10 +39,14 @@ def convolutional() -> nn.Module:
     )
 
 
-def certified(base: Any, X: NDArray[Any], **params: Any) -> Certificates:
+def smoothed(base: Any, X: NDArray[Any], **params: Any) -> SmoothedClassifier:
     settings = {"n_selection": 20, "n_estimation": 1000, "random_state": 0, **params}
     clf = SmoothedClassifier(FrozenEstimator(base), 1.0, **settings)
-    return clf.fit(X, np.arange(len(X)) % 5).certificates(X)
+    return clf.fit(X, np.arange(len(X)) % 5)
+
+
+def certified(base: Any, X: NDArray[Any], **params: Any) -> Certificates:
+    return smoothed(base, X, **params).certificates(X)
 
 
 def test_convolutions_run_with_the_channels_last_and_vote_as_before(X: NDArray[np.float32]) -> None:
@@ -95,28 +101,72 @@ def test_a_compiled_network_votes_as_before_and_compiles_once(
     X: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = convolutional()
-    record = certified(module, X, compile=True)
+    clf = smoothed(module, X, compile=True)
+    record = clf.certificates(X)
     if record.execution["compiled"]:  # not where there is no C++ compiler
         monkeypatch.setattr("randsmooth.speed.CompiledForward", None)
-    again = certified(module, X, compile=True, batch_size=7, n_jobs=2)
+    again = clf.set_params(batch_size=7, n_jobs=2).certificates(X)
     assert np.array_equal(again.counts, record.counts)
     assert np.abs(record.counts - certified(module, X).counts).max() <= 2
 
 
-def test_new_weights_are_not_confused_with_compiled_ones(
+class Scaled(nn.Module):
+    """A network with a setting that is no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers, self.sign = convolutional(), 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.sign * self.layers(x)
+        return outputs
+
+
+def of_the_optimiser(module: Scaled) -> None:
+    with torch.no_grad():
+        module.layers[-1].bias += torch.tensor([0.0, 0.0, 1e6, 0.0, 0.0])
+
+
+def behind_its_back(module: Scaled) -> None:
+    module.layers[-1].bias.data[2] = 1e6
+
+
+def of_a_setting(module: Scaled) -> None:
+    module.sign = -1.0
+
+
+def of_two_that_are_swapped(module: Scaled) -> None:
+    bias = module.layers[-1].bias.data
+    bias[:2] = bias[:2].flip(0).clone()
+
+
+@pytest.mark.parametrize(
+    "change", [of_the_optimiser, behind_its_back, of_a_setting, of_two_that_are_swapped]
+)
+def test_a_change_of_the_network_is_seen_by_the_next_call(
+    X: NDArray[np.float32], change: Callable[[Scaled], None]
+) -> None:
+    module = Scaled()
+    with torch.no_grad():
+        module.layers[-1].bias += torch.tensor([0.3, -0.3, 0.0, 0.0, 0.0])
+    clf = smoothed(module, X)
+    before = clf.certificates(X)
+    assert np.array_equal(clf.certificates(X).counts, before.counts)
+    change(module)
+    after = clf.certificates(X)
+    assert np.array_equal(after.counts, certified(module, X).counts)
+    assert not np.array_equal(after.counts, before.counts)
+
+
+def test_a_network_is_taken_apart_once_for_many_calls(
     X: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What is compiled does not matter here, but when.
-    def as_it_is(module: nn.Module, batch: Tensor) -> Any:
-        return module
-
-    monkeypatch.setattr("randsmooth.acceleration._compiled", as_it_is)
-    monkeypatch.setattr("randsmooth.acceleration.CompiledForward.is_compiled", True)
-    module = convolutional()
-    certified(module, X, compile=True)
-    with torch.no_grad():
-        module[-1].bias += torch.tensor([0.0, 0.0, 1e6, 0.0, 0.0])
-    assert (certified(module, X, compile=True).label == 2).all()
+    clf = smoothed(convolutional(), X)
+    first = clf.predict(X)
+    monkeypatch.setattr("randsmooth.entrance_memory.entrance", None)
+    assert np.array_equal(clf.predict(X), first)
+    with pytest.raises(TypeError):
+        pickle.loads(pickle.dumps(clf)).predict(X)  # what is stored has forgotten
 
 
 def test_without_a_compiler_the_network_runs_as_it_is_with_a_warning(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from threading import Event
 from typing import Any
 
@@ -396,3 +398,23 @@ def test_the_largest_tensor_is_found_by_one_forward_pass() -> None:
     base = net_base(net, np.zeros((1, 1, 8, 8), dtype=np.float32), "cpu")
     assert base.row_values == 252
     assert not any(part._forward_hooks for part in net.modules())
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_draws() -> None:
+    script = """
+import resource, sys, numpy as np
+from sklearn.frozen import FrozenEstimator
+from torch import nn
+from randsmooth import SmoothedClassifier
+X = np.zeros((3, 50), dtype=np.float32)
+net = FrozenEstimator(nn.Sequential(nn.Linear(50, 60), nn.ReLU(), nn.Linear(60, 3)))
+clf = SmoothedClassifier(net, n_estimation=int(sys.argv[1])).fit(X, [0, 1, 2])
+clf.certify(X)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    few, many = (
+        int(subprocess.run([sys.executable, "-c", script, n], capture_output=True).stdout)
+        for n in ("10000", "1000000")
+    )
+    assert many < few + 15_000  # kilobytes; the draws alone would take 600 megabytes
