@@ -31,6 +31,9 @@ __all__ = [
 _HALF = (torch.bfloat16, torch.float16)
 # Fewer channels do not fill a vector register.
 _FEWEST_CHANNELS = 16
+# Below, sixteen by sixteen, turning the images costs more than is gained, but for pooling, which is
+# several times faster on channels that lie together.
+_FEWEST_PLACES = 256
 
 
 def evaluation_copy(module: nn.Module) -> nn.Module:
@@ -111,8 +114,9 @@ def equal_up_to_rounding(first: Tensor, second: Tensor) -> bool:
 def channels_last_copy(module: nn.Module, sample: Tensor) -> nn.Module | None:
     """Return a copy of an image network that computes with the channels last, where that pays.
 
-    It pays for two-dimensional convolutions to at least 16 channels whose windows overlap: in
-    single precision on a CPU, in half precision on a GPU. The copy takes rows in either memory
+    It pays for two-dimensional convolutions to at least 16 channels whose windows overlap, of
+    images that are not small unless they are pooled: in single precision on a CPU, in half
+    precision on a GPU. The copy takes rows in either memory
     format equally well. Its outputs are those of the module up to rounding.
 
     Parameters
@@ -142,8 +146,7 @@ def channels_last_copy(module: nn.Module, sample: Tensor) -> nn.Module | None:
     True
     """
     types = (torch.float32,) if sample.device.type == "cpu" else _HALF
-    pays = sample.ndim == 4 and sample.dtype in types
-    if not pays or not any(_gains_from_channels_last(part) for part in module.modules()):
+    if sample.ndim != 4 or sample.dtype not in types or not _channels_last_pays(module, sample):
         return None
 
     def build() -> nn.Module:
@@ -239,12 +242,14 @@ class CompiledForward:
             The outputs, the first of several.
         """
         n_rows = len(rows)
-        if missing := -n_rows % self.batch_size:
-            rows = torch.cat([rows, rows.new_zeros((missing, *rows.shape[1:]))])
-        # Compiled code is chosen by the mode too: without a fixed one it would compile again.
+        # Compiled code is chosen by the mode, the order in memory and the kind of tensor, too:
+        # without fixed ones it would compile again.
         with torch.inference_mode():
+            rows = rows.contiguous() if rows.is_inference() else rows.clone().contiguous()
+            if missing := -n_rows % self.batch_size:
+                rows = torch.cat([rows, rows.new_zeros((missing, *rows.shape[1:]))])
             parts = [first_output(self._run(part)) for part in torch.split(rows, self.batch_size)]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts))[:n_rows]
+            return (parts[0] if len(parts) == 1 else torch.cat(parts))[:n_rows]
 
     def _run(self, batch: Tensor) -> Any:
         if self._compiled is None:
@@ -330,11 +335,26 @@ def _has_onednn() -> bool:
     return wide and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def _gains_from_channels_last(part: nn.Module) -> bool:
-    """Say whether a layer is a convolution with enough channels that is no cutting into patches."""
-    if not isinstance(part, nn.Conv2d) or part.out_channels < _FEWEST_CHANNELS:
+def _channels_last_pays(module: nn.Module, sample: Tensor) -> bool:
+    """Say whether some convolution has enough channels and places, or is followed by pooling."""
+    places: list[int] = []
+
+    def note(part: Any, args: Any, outputs: Tensor) -> None:
+        patches = part.kernel_size == part.stride and part.kernel_size != (1, 1)
+        if part.out_channels >= _FEWEST_CHANNELS and not patches:
+            places.append(outputs[0, 0].numel())
+
+    try:
+        looked_at = evaluation_copy(module)
+        for part in looked_at.modules():
+            if isinstance(part, nn.Conv2d):
+                part.register_forward_hook(note)
+        with torch.inference_mode():
+            looked_at(sample[:1])
+    except Exception:  # whatever a user's module raises when it is copied
         return False
-    return part.kernel_size != part.stride or part.kernel_size == (1, 1)
+    pooled = any("Pool2d" in type(part).__name__ for part in module.modules())
+    return bool(places) and (pooled or max(places) >= _FEWEST_PLACES)
 
 
 def _checked(

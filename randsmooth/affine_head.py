@@ -51,7 +51,9 @@ class AffineHead:
     Notes
     -----
     Of :math:`A(x + z) = A(x) + A(z) - A(0)` the cheapest form is ``linear(x) + head(z)``: the
-    offset is subtracted from the fewer rows.
+    offset is subtracted from the fewer rows. Sums must keep the memory format of their terms, and
+    a network that changes its format must do so before it is split: otherwise the tail may be
+    slower than the whole.
     """
 
     head: fx.GraphModule

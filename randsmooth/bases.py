@@ -6,6 +6,7 @@ index one past the last class says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -125,7 +126,10 @@ class NetBase:
             votes = outputs[:, : self.n_classes].argmax(dim=1)
         else:
             votes = (outputs[:, 0] > self.threshold).long()
-        # Finite outputs have a finite sum but for overflow, which is no vote either.
+        # A sum is finite only where all its terms are. Asking for one costs a GPU a wait.
+        if self.device.type == "cpu" and math.isfinite(outputs.sum().item()):
+            return votes
+        # Overflow of a sum is no vote either, but in double precision that is a matter of theory.
         return torch.where(outputs.double().sum(dim=1).isfinite(), votes, self.n_classes)
 
 

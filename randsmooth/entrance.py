@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from randsmooth.acceleration import channels_last_copy
 from randsmooth.affine_head import AffineHead, affine_head, gaussian_root
 from randsmooth.bases import Base, NetBase
 from randsmooth.noise import Gaussian, Noise
@@ -122,19 +123,19 @@ def entrance(
     if not isinstance(base, NetBase):
         return Entrance(base, _as_it_is, _as_it_is, shape, execution, rebuild)
     row = torch.zeros((1, *shape), dtype=base.dtype, device=base.device)
-    head = None
-    # Reduced precision is that of the whole network.
-    if base.module is not None and speed.shortcuts and speed.autocast is None:
-        head = affine_head(base.module, row)
+    module, head, layout = base.module, None, None
+    if module is not None and speed.shortcuts:
+        if (copied := channels_last_copy(module, row)) is not None:
+            module, layout = copied, "channels last"
+        # Reduced precision is that of the whole network.
+        head = affine_head(module, row) if speed.autocast is None else None
     meeting = _meeting(head, base, noise, common_noise=common_noise)
-    if head is None or meeting is None:
-        behind, facts = quickened(base, base.module, row, speed)
-        execution |= {"shortcut": None, **facts}
-        return Entrance(behind, _as_it_is, _as_it_is, shape, execution, rebuild)
-    with torch.inference_mode():
-        behind, facts = quickened(base, head.tail, head.head(row), speed)
-    shortcut, inputs, drawn, noise_shape = meeting
-    execution |= {"shortcut": shortcut, **facts}
+    if head is not None and meeting is not None:
+        with torch.inference_mode():
+            module, row = head.tail, head.head(row)
+    shortcut, inputs, drawn, noise_shape = meeting or (None, _as_it_is, _as_it_is, shape)
+    behind, facts = quickened(base, module, row, speed)
+    execution |= {"shortcut": shortcut, "layout": layout, **facts}
     return Entrance(behind, inputs, drawn, noise_shape, execution, rebuild)
 
 

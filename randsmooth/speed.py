@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from randsmooth.acceleration import (
     CompiledForward,
     autocast_forward,
-    channels_last_copy,
     first_output,
     onednn_copy,
 )
@@ -81,14 +80,11 @@ def quickened(
     NotCompiledWarning
         If compilation was asked for and is not possible.
     """
-    facts: dict[str, Any] = {"layout": None, "dense_layers": None, "compiled": False}
+    facts: dict[str, Any] = {"dense_layers": None, "compiled": False}
     forward = base.forward
-    if module is not None and speed.shortcuts:
-        if (copied := channels_last_copy(module, row)) is not None:
-            module, facts["layout"] = copied, "channels last"
-        # A compiler has kernels of its own, and these know no reduced precision.
-        as_it_comes = not speed.compile and speed.autocast is None
-        if as_it_comes and (copied := onednn_copy(module, row)) is not None:
+    # These kernels know no reduced precision.
+    if module is not None and speed.shortcuts and speed.autocast is None:
+        if (copied := onednn_copy(module, row)) is not None:
             module, facts["dense_layers"] = copied, "oneDNN"
     if module is not None and module is not base.module:
         forward = _outputs(module)

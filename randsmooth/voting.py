@@ -118,6 +118,7 @@ class _Counter:
         with torch.inference_mode():
             rows = torch.from_numpy(np.ascontiguousarray(X)).to(self.base.device)
             self.inputs = entrance.inputs(rows)
+        self.layout = _layout(self.inputs)
         self.rows = self.inputs[:0]
 
     def count(self, active: NDArray[np.intp], start: int, stop: int) -> NDArray[np.int64]:
@@ -128,7 +129,8 @@ class _Counter:
         with torch.inference_mode():
             inputs = self.inputs
             if len(active) < len(inputs):
-                inputs = inputs[torch.from_numpy(active).to(self.base.device)]
+                chosen = inputs[torch.from_numpy(active).to(self.base.device)]
+                inputs = chosen.to(memory_format=self.layout)
             while start < stop:
                 most = _draws_of_a_full_batch(self.batch_size.rows, stop - start, len(active))
                 end = self.bank.end_of_piece(start, stop, most)
@@ -204,8 +206,15 @@ class _Counter:
     def _buffer(self, n_rows: int) -> Tensor:
         """Return rows to write into; those past the noisy ones keep older, harmless values."""
         if len(self.rows) < n_rows:
-            self.rows = self.inputs.new_zeros((n_rows, *self.inputs.shape[1:]))
+            rows = self.inputs.new_zeros((n_rows, *self.inputs.shape[1:]))
+            self.rows = rows.to(memory_format=self.layout)
         return self.rows[:n_rows]
+
+
+def _layout(rows: Tensor) -> torch.memory_format:
+    """Return the order in which images lie in memory; sums in another order would be slow."""
+    turned = rows.ndim == 4 and not rows.is_contiguous()
+    return torch.channels_last if turned else torch.contiguous_format
 
 
 def _draws_of_a_full_batch(batch_size: int, left: int, n_inputs: int) -> int:

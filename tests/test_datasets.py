@@ -82,7 +82,10 @@ IDX = idx_bytes(np.arange(12, dtype=np.uint8).reshape(3, 4))
         (IDX[:9], r"is cut short: it ends within its header\."),
         (IDX[:-1], r"is cut short: its header declares 24 bytes for shape \(3, 4\), it has 23\."),
         (IDX + b"\x00", r"is too long: its header declares 24 bytes .* it has 25\."),
-        (gzip.compress(IDX)[:-4], r"cannot be decompressed: it is cut short or damaged \("),
+        (
+            gzip.compress(IDX, mtime=0)[:-4],
+            r"cannot be decompressed: it is cut short or damaged \(",
+        ),
         (b"\x1f\x8b" + IDX, r"cannot be decompressed: it is cut short or damaged \("),
     ],
 )
@@ -145,7 +148,7 @@ def test_mnist_is_read_plain_or_compressed_from_the_folder_or_its_own(
 ):
     (tmp_path / folder).mkdir(exist_ok=True)
     for name, content in tiny_mnist.items():
-        stored = gzip.compress(content) if end else content
+        stored = gzip.compress(content, mtime=0) if end else content
         (tmp_path / folder / f"{name}{end}").write_bytes(stored)
     X, y = fetch_mnist(data_home=str(tmp_path), split="test", return_X_y=True)
     assert_array_equal(X[0, 0, 0, :3], np.array([0, 1, 2], np.float32) / np.float32(255))
@@ -157,7 +160,7 @@ def mirror(tmp_path, tiny_mnist) -> str:
     folder = tmp_path / "mirror"
     folder.mkdir()
     for name, content in tiny_mnist.items():
-        (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+        (folder / f"{name}.gz").write_bytes(gzip.compress(content, mtime=0))
     return folder.as_uri()
 
 
@@ -181,7 +184,7 @@ def test_a_mirror_that_fails_or_has_another_file_gives_way_to_the_next(tmp_path,
     wrong = tmp_path / "wrong"
     wrong.mkdir()
     for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
-        (wrong / name).write_bytes(gzip.compress(IDX))
+        (wrong / name).write_bytes(gzip.compress(IDX, mtime=0))
     mirrors = [(tmp_path / "absent").as_uri(), wrong.as_uri(), mirror]
     home = tmp_path / "home"
     assert len(fetch_mnist(data_home=home, split="test", mirrors=mirrors).data) == N
@@ -197,7 +200,7 @@ class Server(SimpleHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", "1000000")
         self.end_headers()
-        self.wfile.write(gzip.compress(IDX))
+        self.wfile.write(gzip.compress(IDX, mtime=0))
 
     def log_message(self, *_):
         pass
@@ -228,7 +231,9 @@ def test_a_server_that_misses_the_file_or_breaks_off_gives_way_to_the_next(
 @pytest.mark.usefixtures("tiny_mnist")
 def test_a_download_that_is_not_whole_is_not_kept(tmp_path):
     (tmp_path / "mirror").mkdir()
-    (tmp_path / "mirror" / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(IDX)[:-9])
+    (tmp_path / "mirror" / "t10k-images-idx3-ubyte.gz").write_bytes(
+        gzip.compress(IDX, mtime=0)[:-9]
+    )
     home = tmp_path / "home"
     message = r"t10k-images-idx3-ubyte\.gz could not be downloaded \(file:.*cut short.*by hand\."
     with pytest.raises(InvalidFileError, match=message):

@@ -30,10 +30,11 @@ def convolutional() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 16, 3),
         nn.ReLU(),
-        nn.Conv2d(16, 16, 3),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 16, 2),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(1024, 32),
+        nn.Linear(256, 32),
         nn.ReLU(),
         nn.Linear(32, 5),
     )
