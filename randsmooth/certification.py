@@ -60,7 +60,7 @@ class ExpectedCost:
         return f"about {self.n_draws:,.0f} draws, {span}"
 
 
-def certification_run(clf: Any, X: ArrayLike, noise_seed: int | None) -> CertificationRun:
+def certification_run(clf: Any, X: ArrayLike, noise_seed: int | None = None) -> CertificationRun:
     """Return a run over some inputs, before its first draw.
 
     Parameters
@@ -71,7 +71,7 @@ def certification_run(clf: Any, X: ArrayLike, noise_seed: int | None) -> Certifi
     X : array-like of shape (n_inputs, ...)
         The inputs, as the user handed them in.
 
-    noise_seed : int or None
+    noise_seed : int or None, default=None
         Seed of the noise bank; None is that of the classifier.
 
     Returns
@@ -140,10 +140,12 @@ class CertificationRun:
         self.errors: dict[int, Exception] = {}
         self.n_drawn = 0
 
-    def selection(self) -> NDArray[np.int64]:
-        """Return the votes that choose the class of each input."""
-        rule = FixedDraws(self.clf.n_selection, len(self.X))
-        return self._tally(Stream.SELECTION, rule).counts
+    def label_votes(self) -> NDArray[np.int64]:
+        """Return the votes that choose the class of each input, of which none may have failed."""
+        votes = self._selection()
+        if self.errors:
+            raise CertificationError.of_rows(self.errors)
+        return votes
 
     def certificates(self, radii: ArrayLike | None) -> Certificates:
         """Return the record: of the radii asked about, or of the largest radius there is.
@@ -181,7 +183,7 @@ class CertificationRun:
         ExpectedCost
             Draws and seconds.
         """
-        selection = self.selection()
+        selection = self._selection()
         if radii is None:
             return self._cost(self._plan(selection))
         return self._cost(self._sequence(selection, asked_radii(radii))[0])
@@ -190,7 +192,7 @@ class CertificationRun:
 
     def _fixed(self) -> Certificates:
         warn_of_too_few_draws(self.clf)
-        selection = self.selection()
+        selection = self._selection()
         rule = self._plan(selection)
         self._announce(rule)
         estimation = self._tally(Stream.ESTIMATION, rule)
@@ -221,7 +223,7 @@ class CertificationRun:
         return PlannedDraws(planned)
 
     def _sequential(self, radii: NDArray[np.float64]) -> Certificates:
-        selection = self.selection()
+        selection = self._selection()
         rule, bound, p0 = self._sequence(selection, radii)
         warn_of_vain_radii(radii, p0, most_draws(self.clf.n_estimation), self.clf.alpha)
         self._announce(rule)
@@ -249,6 +251,10 @@ class CertificationRun:
         return SequentialDraws(tests, selection), bound, p0
 
     # -- parts ---------------------------------------------------------------------------------
+
+    def _selection(self) -> NDArray[np.int64]:
+        rule = FixedDraws(self.clf.n_selection, len(self.X))
+        return self._tally(Stream.SELECTION, rule).counts
 
     def _tally(self, stream: Stream, rule: StoppingRule) -> Tally:
         """Return the votes for each class; inputs whose output was not finite are errors."""

@@ -22,7 +22,6 @@ from sklearn.utils.validation import validate_data
 from randsmooth.certificates import Certificates
 from randsmooth.certification import ExpectedCost, certification_run
 from randsmooth.entrance_memory import EntranceMemory
-from randsmooth.exceptions import CertificationError
 from randsmooth.fitting import (
     Recipe,
     fit_estimator,
@@ -272,9 +271,7 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         encoder = LabelEncoder().fit(y_array)
         self.classes_ = encoder.classes_
         if len(self.classes_) < 2:
-            raise ValueError(
-                f"y must hold at least two classes, got one class: {self.classes_.tolist()}."
-            )
+            raise ValueError(f"y must hold at least two classes, got one class: {self.classes_}.")
         self.estimator_ = fit_estimator(
             own_estimator(estimator, self.device, self.verbose),
             X_array,
@@ -302,7 +299,7 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         ndarray of shape (n_samples,)
             Predicted labels.
         """
-        votes = self._selection_votes(X)
+        votes = certification_run(self, X).label_votes()
         labels: NDArray[Any] = self.classes_[votes.argmax(axis=1)]
         return labels
 
@@ -319,7 +316,7 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         ndarray of shape (n_samples, n_classes)
             Shares, in the order of `classes_`. Their resolution is 1 / `n_selection`.
         """
-        return self._selection_votes(X) / self.n_selection
+        return certification_run(self, X).label_votes() / self.n_selection
 
     def certify(
         self, X: ArrayLike, *, radii: ArrayLike | None = None, noise_seed: int | None = None
@@ -358,7 +355,7 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         Warns
         -----
         TooFewDrawsWarning
-            If `n_estimation` draws can never certify at this `alpha`, or not one of the radii.
+            If so many draws can never certify at this `alpha`, or not one of the radii.
         """
         return self.certificates(X, radii=radii, noise_seed=noise_seed).radius
 
@@ -451,10 +448,3 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         tags.input_tags.allow_nan = False
         tags.input_tags.three_d_array = True
         return tags
-
-    def _selection_votes(self, X: ArrayLike) -> NDArray[np.int64]:
-        run = certification_run(self, X, None)
-        votes = run.selection()
-        if run.errors:
-            raise CertificationError.of_rows(run.errors)
-        return votes

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from numpy.typing import ArrayLike
 
+from randsmooth._plotting import named, require_matplotlib
 from randsmooth.curves import CertifiedAccuracyCurve, certified_accuracy_curve
 from randsmooth.logs import CertificationLog, read_log
 from randsmooth.metrics import certifying_step, correct_rows
@@ -119,7 +119,7 @@ class CertifiedAccuracyDisplay:
         CertifiedAccuracyDisplay
             The display, already drawn.
         """
-        _require_matplotlib(f"{cls.__name__}.from_estimator")
+        require_matplotlib(f"{cls.__name__}.from_estimator")
         smoothed, inputs = certifying_step(estimator, X)
         return cls.from_certificates(
             smoothed.certificates(inputs),
@@ -184,9 +184,9 @@ class CertifiedAccuracyDisplay:
         CertifiedAccuracyDisplay
             The display, already drawn.
         """
-        _require_matplotlib(f"{cls.__name__}.from_certificates")
+        require_matplotlib(f"{cls.__name__}.from_certificates")
         curves = []
-        for label, record in _named(certificates, name):
+        for label, record in named(certificates, name):
             correct, radius = correct_rows(y, record.label, record.radius)
             curve = certified_accuracy_curve(
                 correct & ~record.abstained,
@@ -257,9 +257,9 @@ class CertifiedAccuracyDisplay:
         CertifiedAccuracyDisplay
             The display, already drawn.
         """
-        _require_matplotlib(f"{cls.__name__}.from_logs")
+        require_matplotlib(f"{cls.__name__}.from_logs")
         curves = []
-        for label, given in _named(logs, name):
+        for label, given in named(logs, name):
             log = given if isinstance(given, CertificationLog) else read_log(given)
             curve = certified_accuracy_curve(
                 log.correct,
@@ -303,7 +303,7 @@ class CertifiedAccuracyDisplay:
         CertifiedAccuracyDisplay
             The display itself.
         """
-        _require_matplotlib(f"{type(self).__name__}.plot")
+        require_matplotlib(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
         if ax is None:
@@ -324,23 +324,6 @@ class CertifiedAccuracyDisplay:
         self.ax_: Axes = ax
         self.figure_: Figure | SubFigure = ax.figure
         return self
-
-
-def _require_matplotlib(caller: str) -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(
-            f"{caller} needs matplotlib, which is not installed: pip install 'randsmooth[plot]'."
-        )
-
-
-def _named(data: Any, name: str | None) -> list[tuple[str | None, Any]]:
-    if not isinstance(data, Mapping):
-        return [(name, data)]
-    if name is not None:
-        raise ValueError(f"name must be None where several curves have their own, got {name!r}.")
-    if not data:
-        raise ValueError("at least one curve must be given, got an empty mapping.")
-    return list(data.items())
 
 
 def _label(name: str | None, norm: str | None) -> str | None:

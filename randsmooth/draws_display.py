@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from randsmooth._plotting import named, require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -177,9 +178,9 @@ class DrawsDisplay:
         DrawsDisplay
             The display, already drawn.
         """
-        _require_matplotlib(f"{cls.__name__}.from_certificates")
+        require_matplotlib(f"{cls.__name__}.from_certificates")
         curves = []
-        for label, record in _named(certificates, name):
+        for label, record in named(certificates, name):
             asked = getattr(record, "radii", None)
             radii = None if asked is None else tuple(np.asarray(asked, dtype=float).tolist())
             curves.append(DrawsCurve(record.n_draws, radii, label))
@@ -214,7 +215,7 @@ class DrawsDisplay:
         DrawsDisplay
             The display itself.
         """
-        _require_matplotlib(f"{type(self).__name__}.plot")
+        require_matplotlib(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
         if ax is None:
@@ -233,25 +234,6 @@ class DrawsDisplay:
         self.ax_: Axes = ax
         self.figure_: Figure | SubFigure = ax.figure
         return self
-
-
-def _require_matplotlib(caller: str) -> None:
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(
-            f"{caller} needs matplotlib, which is not installed: pip install 'randsmooth[plot]'."
-        )
-
-
-def _named(
-    certificates: Certificates | Mapping[str, Certificates], name: str | None
-) -> list[tuple[str | None, Certificates]]:
-    if not isinstance(certificates, Mapping):
-        return [(name, certificates)]
-    if name is not None:
-        raise ValueError(f"name must be None where several records have their own, got {name!r}.")
-    if not certificates:
-        raise ValueError("at least one record must be given, got an empty mapping.")
-    return list(certificates.items())
 
 
 def _label(curve: DrawsCurve, name: str | None) -> str:
@@ -310,8 +292,8 @@ def _finish(ax: Axes, curves: Sequence[DrawsCurve], *, fresh: bool, show_mean: b
     ax.set_xlim(left, right)
     ax.set_xscale("log")
     ax.set(
-        xlabel=f"Estimation draws per input{_MEAN if explained else ''}",
-        ylabel="Share of inputs decided",
+        xlabel=f"estimation draws per input{_MEAN if explained else ''}",
+        ylabel="share of inputs decided",
         ylim=(0, 1),
     )
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

@@ -63,8 +63,8 @@ class TestDisplay:
 
     def test_axes_say_what_they_show(self, record):
         display = DrawsDisplay.from_certificates(record, name="Mine")
-        assert display.ax_.get_xlabel() == "Estimation draws per input (dashed: mean)"
-        assert display.ax_.get_ylabel() == "Share of inputs decided"
+        assert display.ax_.get_xlabel() == "estimation draws per input (dashed: mean)"
+        assert display.ax_.get_ylabel() == "share of inputs decided"
         assert display.ax_.get_xscale() == "log"
         assert display.ax_.get_xlim() == (pytest.approx(90), pytest.approx(2200))
         assert display.ax_.get_ylim() == (0, 1)
@@ -121,13 +121,13 @@ class TestDisplay:
         assert second.ax_ is first.ax_
         assert len(texts(second)) == 2
         assert second.ax_.get_xlim() == (pytest.approx(45), pytest.approx(2200))
-        assert second.ax_.get_xlabel() == "Estimation draws per input (dashed: mean)"
+        assert second.ax_.get_xlabel() == "estimation draws per input (dashed: mean)"
         assert second.line_.get_color() == "black"
 
     def test_mean_can_be_left_out(self, record):
         display = DrawsDisplay.from_certificates(record, show_mean=False)
         assert display.mean_line_ is None
-        assert display.ax_.get_xlabel() == "Estimation draws per input"
+        assert display.ax_.get_xlabel() == "estimation draws per input"
 
     def test_display_can_be_drawn_again_under_another_name(self, record):
         display = DrawsDisplay.from_certificates(record, name="Old")
@@ -177,7 +177,7 @@ class TestDisplay:
             DrawsDisplay.from_certificates({"a": record}, name="b")
 
     def test_empty_mapping_is_refused(self):
-        with pytest.raises(ValueError, match="at least one record must be given, got an empty"):
+        with pytest.raises(ValueError, match="at least one curve must be given, got an empty"):
             DrawsDisplay.from_certificates({})
 
     def test_missing_matplotlib_is_named_with_the_extra(self, record, monkeypatch):
