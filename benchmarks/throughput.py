@@ -19,9 +19,9 @@ from pathlib import Path
 import throughput_gpu
 import throughput_sklearn
 from measuring import N_CORES, machine, versions
-from peers import N_SELECTION, PUBLISHED_BATCH, absent
+from peers import BATCH_SIZES, N_SELECTION, PUBLISHED_BATCH, absent
 from tables import write_page
-from throughput_networks import BATCH_SIZES, cases, measured
+from throughput_networks import cases, measured
 from throughput_tables import cost_table, ratio_table, section
 
 PACKAGES = (

@@ -19,14 +19,14 @@ from torch import nn
 from measuring import Cost, Run, interleave, side_by_side, timed, torch_threads
 from peers import (
     ALPHA,
+    AS_PUBLISHED,
+    BATCH_SIZES,
     N_SELECTION,
     PEERS,
-    PUBLISHED_BATCH,
     Peer,
-    ReferenceLoop,
     Setting,
     Tried,
-    fastest,
+    chosen_settings,
     present,
     try_settings,
 )
@@ -35,11 +35,9 @@ from randsmooth.models import CIFARNet, MNISTNet
 
 SIGMA, N_CLASSES = 0.5, 10
 MATRIX_SIZE, N_PRODUCTS = 2048, 5  # for each worker
-BATCH_SIZES = (16, 64, 256, 400, 1000)
 PLAIN, COMPILED, WITHOUT_SHORTCUTS = (
     "randsmooth", "randsmooth, compiled", "randsmooth, without shortcuts",
 )  # fmt: skip
-AS_PUBLISHED = f"reference loop, batch {PUBLISHED_BATCH}"
 BESIDE = (PEERS[0], AS_PUBLISHED, PEERS[1])
 _WARM_UP = 10**6  # stands where a round has its number
 
@@ -173,16 +171,9 @@ def search(case: Case, peer: Peer, n_jobs: int) -> Tried:
 
 
 def peer_runs(case: Case, peer: Peer, tried: Tried) -> list[Run]:
-    """Return a peer in its best setting, or in two where the clocks disagree on it.
-
-    The reference loop comes once more as its own scripts run it.
-    """
-    settings = [(peer.name, setting) for setting in fastest(tried)]
-    if peer.name == ReferenceLoop.name:
-        usual = {s: cost for s, cost in tried.items() if s.batch_size == PUBLISHED_BATCH}
-        settings += [(AS_PUBLISHED, setting) for setting in fastest(usual)]
+    """Return a peer in each of the chosen settings."""
     runs = []
-    for tool, setting in settings:
+    for tool, setting in chosen_settings(peer, tried):
 
         def certify(number: int, setting: Setting = setting) -> NDArray[np.int64]:
             with torch_threads(setting.n_threads):

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 
 from measuring import Run, digits, flops, ratios, spread, votes_differ
-from peers import N_SELECTION, Setting
+from peers import BATCH_SIZES, N_SELECTION, Setting
 from tables import rest_table
 from throughput_networks import (
-    BATCH_SIZES,
     BESIDE,
     MATRIX_SIZE,
     N_PRODUCTS,
