@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import joblib
@@ -356,6 +356,29 @@ def test_torch_gets_its_threads_back(X: NDArray[np.float32]) -> None:
     before = torch.get_num_threads()
     tally(linear_base(), X, n_jobs=2)
     assert torch.get_num_threads() == before
+
+
+def test_torch_gets_its_threads_back_after_runs_that_overlap(X: NDArray[np.float32]) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        inside, other_done = Event(), Event()
+
+        def forward(x: Tensor) -> Tensor:
+            inside.set()
+            other_done.wait(20)
+            return linear_base().forward(x)
+
+        waiting = NetBase(forward, N_CLASSES, torch.float32, torch.device("cpu"))
+        first = Thread(target=tally, args=(waiting, X), kwargs={"n_jobs": 2})
+        first.start()
+        assert inside.wait(20)
+        tally(linear_base(), X, n_jobs=2)
+        other_done.set()
+        first.join()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_progress_reports_every_draw_and_every_input_once(
