@@ -255,6 +255,7 @@ def write(
     draws = np.concatenate([record.n_draws for record in result.records])
     command = "python benchmarks/sequential_table.py --data-home DIR --cache DIR"
     command += " --cohen core.py" if args.cohen else ""
+    command += f" --n-images {args.n_images} --n-fixed {args.n_fixed}"
     settings = "; ".join(f"{tool}: {setting}" for tool, setting in result.settings)
     settings = settings or "absent here"
     write_page(
