@@ -24,6 +24,7 @@ __all__ = [
     "channels_last_copy",
     "equal_up_to_rounding",
     "evaluation_copy",
+    "filled_up",
     "first_output",
     "onednn_copy",
 ]
@@ -79,6 +80,26 @@ def first_output(outputs: Any) -> Tensor:
     """
     first: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
     return first
+
+
+def filled_up(rows: Tensor, multiple: int) -> Tensor:
+    """Return rows with zeros behind them, so many that their number is a multiple.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n_rows, ...)
+        The rows.
+
+    multiple : int
+        What their number shall be a multiple of.
+
+    Returns
+    -------
+    Tensor of shape (n_filled, ...)
+        The rows themselves where nothing is missing.
+    """
+    missing = -len(rows) % multiple
+    return torch.cat([rows, rows.new_zeros((missing, *rows.shape[1:]))]) if missing else rows
 
 
 def equal_up_to_rounding(first: Tensor, second: Tensor) -> bool:
@@ -246,8 +267,7 @@ class CompiledForward:
         # without fixed ones it would compile again.
         with torch.inference_mode():
             rows = rows.contiguous() if rows.is_inference() else rows.clone().contiguous()
-            if missing := -n_rows % self.batch_size:
-                rows = torch.cat([rows, rows.new_zeros((missing, *rows.shape[1:]))])
+            rows = filled_up(rows, self.batch_size)
             parts = [first_output(self._run(part)) for part in torch.split(rows, self.batch_size)]
             return (parts[0] if len(parts) == 1 else torch.cat(parts))[:n_rows]
 

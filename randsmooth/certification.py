@@ -133,7 +133,7 @@ class CertificationRun:
             speed=Speed(clf.shortcuts, clf.compile, clf.autocast),
         )
         self.batch_size = (
-            automatic_batch_size(self.entrance.base, self.entrance.row_shape(X.shape[1:]))
+            automatic_batch_size(self.entrance.base, self.entrance.row_shape)
             if clf.batch_size == "auto"
             else BatchSize(int(clf.batch_size))
         )

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from randsmooth.acceleration import channels_last_copy
+from randsmooth.acceleration import channels_last_copy, filled_up
 from randsmooth.affine_head import AffineHead, affine_head, gaussian_root
 from randsmooth.bases import Base, NetBase
 from randsmooth.noise import Gaussian, Noise
@@ -43,6 +43,9 @@ class Entrance:
     noise_shape : tuple of int
         Shape of one draw.
 
+    row_shape : tuple of int
+        Shape of one row where they meet.
+
     execution : mapping of str to str, bool or None
         How votes are computed, for the record of a run.
 
@@ -54,28 +57,12 @@ class Entrance:
     inputs: Callable[[Tensor], Tensor]
     noise: Callable[[Tensor], Tensor]
     noise_shape: tuple[int, ...]
+    row_shape: tuple[int, ...]
     execution: Mapping[str, Any] = field(default_factory=dict)
     rebuild: Callable[[], Entrance] | None = None
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return super().__reduce_ex__(protocol) if self.rebuild is None else (self.rebuild, ())
-
-    def row_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of a row where inputs and noise meet.
-
-        Parameters
-        ----------
-        shape : tuple of int
-            Shape of one input.
-
-        Returns
-        -------
-        tuple of int
-            Shape of one row.
-        """
-        with torch.inference_mode():
-            row = torch.zeros((1, *shape), dtype=self.base.dtype, device=self.base.device)
-            return tuple(self.inputs(row).shape[1:])
 
 
 def entrance(
@@ -121,7 +108,7 @@ def entrance(
     execution: dict[str, Any] = {"device": base.device.type}
     rebuild = partial(entrance, base, shape, noise, common_noise=common_noise, speed=speed)
     if not isinstance(base, NetBase):
-        return Entrance(base, _as_it_is, _as_it_is, shape, execution, rebuild)
+        return Entrance(base, _as_it_is, _as_it_is, shape, shape, execution, rebuild)
     row = torch.zeros((1, *shape), dtype=base.dtype, device=base.device)
     module, head, layout = base.module, None, None
     if module is not None and speed.shortcuts:
@@ -136,7 +123,8 @@ def entrance(
     shortcut, inputs, drawn, noise_shape = meeting or (None, _as_it_is, _as_it_is, shape)
     behind, facts = quickened(base, module, row, speed)
     execution |= {"shortcut": shortcut, "layout": layout, **facts}
-    return Entrance(behind, inputs, drawn, noise_shape, execution, rebuild)
+    row_shape = tuple(row.shape[1:])
+    return Entrance(behind, inputs, drawn, noise_shape, row_shape, execution, rebuild)
 
 
 Meeting = tuple[str, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], tuple[int, ...]]
@@ -175,10 +163,6 @@ def _in_full_rows(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Te
     """
 
     def padded(rows: Tensor) -> Tensor:
-        missing = -len(rows) % NetBase.row_multiple
-        if not missing:
-            return function(rows)
-        filled = torch.cat([rows, rows.new_zeros((missing, *rows.shape[1:]))])
-        return function(filled)[: len(rows)]
+        return function(filled_up(rows, NetBase.row_multiple))[: len(rows)]
 
     return padded

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from skorch import NeuralNet, NeuralNetBinaryClassifier
 from torch import Tensor, nn
 
+from randsmooth.acceleration import first_output
 from randsmooth.bases import NetBase
 
 __all__ = ["is_plain", "module_dtype", "module_outputs", "net_base", "torch_device"]
@@ -45,9 +46,7 @@ def module_outputs(estimator: nn.Module | NeuralNet) -> Callable[[Tensor], Tenso
             return estimator.eval()(rows)
 
     def outputs(rows: Tensor) -> Tensor:
-        result = run(rows)
-        first: Tensor = result[0] if isinstance(result, tuple) else result
-        return first
+        return first_output(run(rows))
 
     return outputs
 

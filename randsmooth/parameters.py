@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from randsmooth.certificates.from_counts import resolved_bound
 from randsmooth.exceptions import TooFewDrawsWarning
-from randsmooth.intervals import smallest_certifying_trials
+from randsmooth.intervals import GroupSequentialTest, smallest_certifying_trials
+from randsmooth.intervals.multinomial import TOP_SHARE
 from randsmooth.noise import noise_from_name
 from randsmooth.speed import AUTOCAST_TYPES
 from randsmooth.two_stage import TwoStage
@@ -75,7 +76,7 @@ def warn_of_too_few_draws(clf: Any) -> None:
         With the smallest number of draws that can.
     """
     _, runner_up, _ = resolved_bound(clf.bound, clf.noise_)
-    needed = smallest_certifying_trials(alpha=clf.alpha * (0.9 if runner_up else 1.0))
+    needed = smallest_certifying_trials(alpha=clf.alpha * (TOP_SHARE if runner_up else 1.0))
     n_draws = most_draws(clf.n_estimation)
     if n_draws < needed:
         _warn(
@@ -114,13 +115,13 @@ def warn_of_vain_radii(
             f"radii {radii[vain].tolist()} are beyond what any number of draws can certify with "
             f"this noise. Give it a larger scale."
         )
-    # All votes for one class are the strongest evidence: it is enough where p0**n <= alpha.
-    needed = np.ceil(np.log(alpha) / np.log(p0, where=~vain, out=np.full(len(p0), -np.inf)))
-    late = needed > n_max
-    if late.any():
+    # The designs are those of the run, and computed once.
+    tests = [GroupSequentialTest(float(p), alpha, n_max) for p in p0[~vain]]
+    late = [pair for pair in zip(radii.tolist(), tests, strict=False) if not pair[1].can_claim]
+    if late:
         _warn(
-            f"n_estimation={n_max} draws can never certify radii {radii[late].tolist()} at "
-            f"alpha={alpha}. The smallest number that can is {needed[late].max():.0f}."
+            f"n_estimation={n_max} draws can never certify radii {[r for r, _ in late]} at "
+            f"alpha={alpha}. The smallest number that can is {late[-1][1].smallest_n_max}."
         )
 
 

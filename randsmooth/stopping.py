@@ -145,8 +145,7 @@ class SequentialDraws:
         self.selection = selection
         self.claimed, self._open_end = tests.start(len(selection))
         # Nothing is drawn where nothing can be claimed.
-        can_claim = bool(tests.start(1)[1].any())
-        self.looks = tuple(int(n) for n in tests.looks) if can_claim else (0,)
+        self.looks = tuple(int(n) for n in tests.looks) if self._open_end.any() else (0,)
         self._chosen = selection.argmax(axis=1)
 
     def undecided(self, look: int, rows: Indices, counts: NDArray[np.int64]) -> NDArray[np.bool_]:

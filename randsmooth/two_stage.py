@@ -13,6 +13,7 @@ from scipy.special import betaincinv
 
 from randsmooth.certificates.from_counts import certify_counts, resolved_bound
 from randsmooth.intervals import clopper_pearson_lower, clopper_pearson_upper
+from randsmooth.intervals.multinomial import TOP_SHARE
 from randsmooth.intervals.validation import checked_counts, checked_integers
 from randsmooth.noise import Noise
 
@@ -27,9 +28,6 @@ _N_VALUES = 3
 # The runner-up's share of the votes that the top class leaves is rounded up to one of so many
 # steps: it is not known better, and fewer outcomes are left to work out.
 _SHARE_STEPS = 20
-
-# Share of the failure probability that bounds the top class, as `top_class_interval` splits it.
-_TOP_SHARE = 0.9
 
 # Price of `n_max` draws over the radius that `loss` stands for. Where the radius grows as
 # r - c / sqrt(n), the best number of draws at a price of x falls short of `n_max` by at most
@@ -242,8 +240,8 @@ def _expected_radius(
     hits = p[..., np.newaxis] * n
     if runner_up:
         rivals = np.ceil(steps[:, np.newaxis, np.newaxis] / _SHARE_STEPS * (n - hits))
-        ceiling = clopper_pearson_upper(rivals, n, alpha=(1 - _TOP_SHARE) * alpha)
-        p_lower = _lower_between(hits, n, _TOP_SHARE * alpha)
+        ceiling = clopper_pearson_upper(rivals, n, alpha=(1 - TOP_SHARE) * alpha)
+        p_lower = _lower_between(hits, n, TOP_SHARE * alpha)
         p_upper = np.minimum(ceiling, 1 - p_lower)
     else:
         p_lower = _lower_between(hits, n, alpha)

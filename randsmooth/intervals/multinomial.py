@@ -15,7 +15,7 @@ from randsmooth.intervals.validation import (
 __all__ = ["simultaneous_intervals", "top_class_interval"]
 
 # Share of the failure probability that bounds the top class when a runner-up is bounded too.
-_TOP_SHARE = 0.9
+TOP_SHARE = 0.9
 
 
 def simultaneous_intervals(
@@ -164,10 +164,10 @@ def top_class_interval(
     if not runner_up:
         p_lower = clopper_pearson_lower(hits, trials, alpha=level)
         return p_lower, _complement_rounded_up(p_lower)
-    p_lower = clopper_pearson_lower(hits, trials, alpha=_TOP_SHARE * level)
+    p_lower = clopper_pearson_lower(hits, trials, alpha=TOP_SHARE * level)
     others = np.arange(votes.shape[-1]) != chosen[..., np.newaxis]
     rival = np.max(votes, axis=-1, where=others, initial=0)
-    ceiling = clopper_pearson_upper(rival, trials, alpha=(1 - _TOP_SHARE) * level)
+    ceiling = clopper_pearson_upper(rival, trials, alpha=(1 - TOP_SHARE) * level)
     ceiling = np.where(total == 0, 1.0, ceiling)
     return p_lower, np.minimum(ceiling, _complement_rounded_up(p_lower))
 
