@@ -1,7 +1,14 @@
 """Classifiers whose robustness is proved: randomized smoothing as a scikit-learn estimator."""
 
-from randsmooth.certificates import Certificates, certify_counts
+from randsmooth.certificates import (
+    Certificates,
+    ConfidenceCertificates,
+    certify_counts,
+    certify_scores,
+)
 from randsmooth.classifier import SmoothedClassifier
+from randsmooth.confidence_display import CertifiedConfidenceDisplay
+from randsmooth.confidence_logs import ConfidenceLog, read_confidence_log
 from randsmooth.display import CertifiedAccuracyDisplay
 from randsmooth.draws_display import DrawsDisplay
 from randsmooth.logs import CertificationLog, check_log, read_log
@@ -18,6 +25,9 @@ __all__ = [
     "Certificates",
     "CertificationLog",
     "CertifiedAccuracyDisplay",
+    "CertifiedConfidenceDisplay",
+    "ConfidenceCertificates",
+    "ConfidenceLog",
     "DrawsDisplay",
     "SmoothedClassifier",
     "TwoStage",
@@ -26,6 +36,8 @@ __all__ = [
     "certified_accuracy",
     "certified_accuracy_scorer",
     "certify_counts",
+    "certify_scores",
     "check_log",
+    "read_confidence_log",
     "read_log",
 ]

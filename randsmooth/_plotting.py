@@ -6,7 +6,15 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["named", "require_matplotlib"]
+__all__ = ["NORM_SYMBOLS", "named", "require_matplotlib"]
+
+NORM_SYMBOLS = {
+    "l0": r"$\ell_0$",
+    "l1": r"$\ell_1$",
+    "l2": r"$\ell_2$",
+    "linf": r"$\ell_\infty$",
+}
+"""How the norms are written on an axis."""
 
 
 def require_matplotlib(caller: str) -> None:

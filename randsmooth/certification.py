@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from randsmooth._progress import announce
 from randsmooth.batch_size import BatchSize, automatic_batch_size
 from randsmooth.certificates import Certificates, certify_counts
+from randsmooth.certificates.from_outcomes import certify_outcomes
 from randsmooth.certificates.from_sequence import certify_claims
 from randsmooth.certificates.radii import certifying_probabilities
 from randsmooth.certificates.rules import asked_radii
@@ -31,6 +32,7 @@ from randsmooth.parameters import (
     warn_of_too_few_draws,
     warn_of_vain_radii,
 )
+from randsmooth.readings import Reading, Votes
 from randsmooth.speed import Speed
 from randsmooth.stopping import FixedDraws, PlannedDraws, SequentialDraws, StoppingRule
 from randsmooth.two_stage import TwoStage
@@ -60,7 +62,9 @@ class ExpectedCost:
         return f"about {self.n_draws:,.0f} draws, {span}"
 
 
-def certification_run(clf: Any, X: ArrayLike, noise_seed: int | None = None) -> CertificationRun:
+def certification_run(
+    clf: Any, X: ArrayLike, noise_seed: int | None = None, *, common_noise: bool | None = None
+) -> CertificationRun:
     """Return a run over some inputs, before its first draw.
 
     Parameters
@@ -73,6 +77,9 @@ def certification_run(clf: Any, X: ArrayLike, noise_seed: int | None = None) -> 
 
     noise_seed : int or None, default=None
         Seed of the noise bank; None is that of the classifier.
+
+    common_noise : bool or None, default=None
+        Whether the inputs share their noise; None is as the classifier says.
 
     Returns
     -------
@@ -101,7 +108,8 @@ def certification_run(clf: Any, X: ArrayLike, noise_seed: int | None = None) -> 
         device=clf.device,
         feature_names=getattr(clf, "feature_names_in_", None),
     )
-    return CertificationRun(clf, base, array, seed)
+    common = clf.common_noise if common_noise is None else common_noise
+    return CertificationRun(clf, base, array, seed, common)
 
 
 class CertificationRun:
@@ -120,16 +128,23 @@ class CertificationRun:
 
     noise_seed : int
         Seed of the noise bank.
+
+    common_noise : bool
+        Whether the inputs share their noise.
     """
 
-    def __init__(self, clf: Any, base: Any, X: NDArray[Any], noise_seed: int) -> None:
+    def __init__(
+        self, clf: Any, base: Any, X: NDArray[Any], noise_seed: int, common_noise: bool
+    ) -> None:
         self.clf, self.X, self.noise_seed = clf, X, noise_seed
         self.started = time.perf_counter()
+        # Where every outcome is tried, all inputs get the same ones.
+        self.common_noise = bool(common_noise or clf.noise_.n_outcomes)
         self.entrance = clf._memory.recall(
             base,
             X.shape[1:],
             clf.noise_,
-            common_noise=clf.common_noise,
+            common_noise=self.common_noise,
             speed=Speed(clf.shortcuts, clf.compile, clf.autocast),
         )
         self.batch_size = (
@@ -142,7 +157,7 @@ class CertificationRun:
 
     def label_votes(self) -> NDArray[np.int64]:
         """Return the votes that choose the class of each input, of which none may have failed."""
-        votes = self._selection()
+        votes = self.selection()
         if self.errors:
             raise CertificationError.of_rows(self.errors)
         return votes
@@ -165,7 +180,10 @@ class CertificationRun:
         CertificationError
             If some inputs could not be classified. It keeps the record of the others.
         """
-        record = self._fixed() if radii is None else self._sequential(asked_radii(radii))
+        if self.clf.noise_.n_outcomes is not None:
+            record = self._exact(radii)
+        else:
+            record = self._fixed() if radii is None else self._sequential(asked_radii(radii))
         if self.errors:
             raise CertificationError.of_rows(self.errors, record)
         return record
@@ -183,19 +201,21 @@ class CertificationRun:
         ExpectedCost
             Draws and seconds.
         """
-        selection = self._selection()
+        selection = self.selection()
+        if self.clf.noise_.n_outcomes is not None:
+            return self._cost(FixedDraws(0, len(self.X)))
         if radii is None:
             return self._cost(self._plan(selection))
         return self._cost(self._sequence(selection, asked_radii(radii))[0])
 
-    # -- the three rules -----------------------------------------------------------------------
+    # -- the rules -----------------------------------------------------------------------
 
     def _fixed(self) -> Certificates:
         warn_of_too_few_draws(self.clf)
-        selection = self._selection()
+        selection = self.selection()
         rule = self._plan(selection)
         self._announce(rule)
-        estimation = self._tally(Stream.ESTIMATION, rule)
+        estimation = self.tally(Stream.ESTIMATION, rule)
         failed = np.array(sorted(self.errors), dtype=np.intp)
         selection[failed], estimation.counts[failed] = 0, 0
         return certify_counts(
@@ -204,7 +224,18 @@ class CertificationRun:
             noise=self.clf.noise_,
             alpha=self.clf.alpha,
             bound=self.clf.bound,
-            **self._facts(estimation.counts),
+            **self.facts(estimation.counts),
+        )
+
+    def _exact(self, radii: ArrayLike | None) -> Certificates:
+        """Return the record of noise whose outcomes have all been tried: nothing is random."""
+        counts = self.selection()
+        counts[np.array(sorted(self.errors), dtype=np.intp)] = 0
+        return certify_outcomes(
+            counts,
+            noise=self.clf.noise_,
+            radii=None if radii is None else asked_radii(radii),
+            **self.facts(counts),
         )
 
     def _plan(self, selection: NDArray[np.int64]) -> StoppingRule:
@@ -212,7 +243,7 @@ class CertificationRun:
         two_stage: TwoStage | None = two_stage_of(self.clf.n_estimation)
         if two_stage is None:
             return FixedDraws(self.clf.n_estimation, len(self.X))
-        pilot = self._tally(Stream.PILOT, FixedDraws(two_stage.n_pilot, len(self.X)))
+        pilot = self.tally(Stream.PILOT, FixedDraws(two_stage.n_pilot, len(self.X)))
         planned = two_stage.n_draws(
             pilot.counts,
             selection.argmax(axis=1),
@@ -223,11 +254,11 @@ class CertificationRun:
         return PlannedDraws(planned)
 
     def _sequential(self, radii: NDArray[np.float64]) -> Certificates:
-        selection = self._selection()
+        selection = self.selection()
         rule, bound, p0 = self._sequence(selection, radii)
         warn_of_vain_radii(radii, p0, most_draws(self.clf.n_estimation), self.clf.alpha)
         self._announce(rule)
-        estimation = self._tally(Stream.ESTIMATION, rule)
+        estimation = self.tally(Stream.ESTIMATION, rule)
         failed = np.array(sorted(self.errors), dtype=np.intp)
         selection[failed], estimation.counts[failed], estimation.claimed[failed] = 0, 0, 0
         return certify_claims(
@@ -239,7 +270,7 @@ class CertificationRun:
             noise=self.clf.noise_,
             bound=bound,
             alpha=self.clf.alpha,
-            **self._facts(estimation.counts),
+            **self.facts(estimation.counts),
         )
 
     def _sequence(
@@ -252,27 +283,53 @@ class CertificationRun:
 
     # -- parts ---------------------------------------------------------------------------------
 
-    def _selection(self) -> NDArray[np.int64]:
-        rule = FixedDraws(self.clf.n_selection, len(self.X))
-        return self._tally(Stream.SELECTION, rule).counts
+    def selection(self) -> NDArray[np.int64]:
+        """Return the votes that choose the class; all there can be, where that is a number.
 
-    def _tally(self, stream: Stream, rule: StoppingRule) -> Tally:
-        """Return the votes for each class; inputs whose output was not finite are errors."""
+        Returns
+        -------
+        ndarray of int64, shape (n_inputs, n_classes)
+            The votes.
+        """
+        n_draws = self.clf.noise_.n_outcomes or self.clf.n_selection
+        return self.tally(Stream.SELECTION, FixedDraws(n_draws, len(self.X))).counts
+
+    def tally(self, stream: Stream, rule: StoppingRule, reading: Reading | None = None) -> Tally:
+        """Return the votes for each class, or what else is noted; failing inputs are errors.
+
+        Parameters
+        ----------
+        stream : Stream
+            What the draws are for.
+
+        rule : StoppingRule
+            How many there are.
+
+        reading : Reading or None, default=None
+            What is noted instead of votes.
+
+        Returns
+        -------
+        Tally
+            The table, without the column for draws on which there was nothing to note.
+        """
+        reading = reading or Votes(self.entrance.base.n_classes)
         tally = count_in_chunks(
             self.entrance,
             self.X,
-            Ballot(self.clf.noise_, self.noise_seed, stream, self.clf.common_noise),
+            Ballot(self.clf.noise_, self.noise_seed, stream, self.common_noise),
             rule,
             batch_size=self.batch_size,
+            reading=reading,
             n_jobs=self.clf.n_jobs,
             description=f"{stream.name.lower()} draws",
             verbose=self.clf.verbose,
         )
-        self.n_drawn += int(tally.counts.sum())
+        n_draws = reading.n_draws(tally.counts)
+        self.n_drawn += int(n_draws.sum())
         for row in np.flatnonzero(tally.counts[:, -1]):
             tally.errors[int(row)] = ValueError(
-                f"{tally.counts[row, -1]} of {tally.counts[row].sum()} network outputs are not "
-                f"finite"
+                f"{tally.counts[row, -1]} of {n_draws[row]} {reading.missing}"
             )
         self.errors = {**tally.errors, **self.errors}
         return Tally(tally.counts[:, :-1], tally.claimed, tally.errors)
@@ -286,15 +343,28 @@ class CertificationRun:
         if self.clf.verbose:
             announce(f"{len(self.X)} inputs: {self._cost(rule)}")
 
-    def _facts(self, counts: NDArray[np.int64]) -> dict[str, Any]:
-        n_draws = counts.sum(axis=1) + self.clf.n_selection
+    def facts(self, counts: NDArray[np.int64]) -> dict[str, Any]:
+        """Return what a record says of the run, apart from the votes.
+
+        Parameters
+        ----------
+        counts : ndarray of int64, shape (n_inputs, n_classes)
+            The estimation votes, which tell the share of each input in the time.
+
+        Returns
+        -------
+        dict
+            Fields of the record.
+        """
+        chosen_by = 0 if self.clf.noise_.n_outcomes else self.clf.n_selection
+        n_draws = counts.sum(axis=1) + chosen_by
         elapsed = time.perf_counter() - self.started
         return {
             "classes": self.clf.classes_,
             "noise_seed": self.noise_seed,
-            "seconds": elapsed * n_draws / n_draws.sum(),
+            "seconds": elapsed * n_draws / max(n_draws.sum(), 1),
             "execution": {
-                "common_noise": bool(self.clf.common_noise),
+                "common_noise": self.common_noise,
                 **self.entrance.execution,
             },
         }

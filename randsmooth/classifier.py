@@ -7,12 +7,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
-from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import Tags, check_random_state, get_tags
+from sklearn.utils import check_random_state
 from sklearn.utils.metadata_routing import (
-    MetadataRouter,
-    MethodMapping,
     _routing_enabled,
     process_routing,
 )
@@ -20,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from randsmooth.certificates import Certificates
-from randsmooth.certification import ExpectedCost, certification_run
+from randsmooth.certification import certification_run
 from randsmooth.entrance_memory import EntranceMemory
 from randsmooth.fitting import (
     Recipe,
@@ -29,15 +26,24 @@ from randsmooth.fitting import (
     unwrap,
 )
 from randsmooth.frozen import frozen_classes
+from randsmooth.further_certificates import FurtherCertificates
 from randsmooth.inputs import forward_strides, on_host
 from randsmooth.noise import Noise, noise_from_name
 from randsmooth.parameters import check_parameters
+from randsmooth.sentinel import check_sentinel, undecided_votes
+from randsmooth.sklearn_protocol import ScikitLearnProtocol
 from randsmooth.two_stage import TwoStage
 
 __all__ = ["SmoothedClassifier"]
 
 
-class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class SmoothedClassifier(
+    FurtherCertificates,
+    ScikitLearnProtocol,
+    MetaEstimatorMixin,  # type: ignore[misc]
+    ClassifierMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
     r"""A classifier smoothed by noise, whose predictions come with a certified radius.
 
     It returns the class that its base classifier :math:`f` returns most often on noisy copies of
@@ -64,9 +70,10 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         Scale of the noise, in the units of `X` as handed in: the standard deviation of Gaussian
         noise, the scale of Laplace noise, the half-width of uniform noise.
 
-    noise : {"gaussian", "laplace", "uniform"} or Noise, default="gaussian"
-        The noise. Gaussian certifies in :math:`\ell_2`, the others in :math:`\ell_1`. A `Noise`
-        object carries its own scale, and `sigma` is not used.
+    noise : str or Noise, default="gaussian"
+        The noise: "gaussian" certifies in :math:`\ell_2`, "laplace" and "uniform" in
+        :math:`\ell_1`; further names are in `randsmooth.noise.NOISES`. A `Noise` object carries
+        its own scale, and `sigma` is not used, unless it leaves its scale open.
 
     training : {"auto", "stability", "augmentation"}, TrainingStrategy or None, default="auto"
         How to train for the noise. "auto" is stability training for torch and skorch bases and
@@ -260,7 +267,8 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         X_array = forward_strides(X_array)
         self.input_shape_ = X_array.shape[1:]
         random = check_random_state(self.random_state)
-        self.noise_ = noise_from_name(self.noise, self.sigma)
+        self.noise_ = noise_from_name(self.noise, self.sigma).for_inputs(self.input_shape_)
+        self.noise_.check_inputs(X_array)
         self.noise_seed_ = int(random.randint(2**31 - 1))
         self._memory = EntranceMemory()
         estimator, frozen = unwrap(self.estimator)
@@ -284,23 +292,54 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         )
         return self
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the class with the most votes among the selection draws; it never abstains.
+    def predict(self, X: ArrayLike, *, abstain: Any = None) -> NDArray[Any]:
+        r"""Return the class with the most votes among the selection draws.
 
-        These are the labels that `certificates` reports.
+        These are the labels that `certificates` reports. With `abstain`, an answer other than this
+        sentinel differs from that of :math:`g` with probability at most `alpha` over the noise.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
             The inputs.
 
+        abstain : label or None, default=None
+            What to return where the votes leave open which class is the most probable: where the
+            exact binomial test between the two classes with the most votes has a p-value above
+            `alpha` [1]_. It must not be a class itself. None never abstains.
+
         Returns
         -------
         ndarray of shape (n_samples,)
             Predicted labels.
+
+        Raises
+        ------
+        ValueError
+            If `abstain` is one of the classes.
+
+        TypeError
+            If `abstain` is text and the classes are numbers, or the other way round.
+
+        Warns
+        -----
+        TooFewDrawsWarning
+            If so many selection draws can never do otherwise than abstain.
+
+        References
+        ----------
+        .. [1] J. Cohen, E. Rosenfeld and Z. Kolter, "Certified adversarial robustness via
+           randomized smoothing", ICML 2019, Proposition 1.
         """
+        if abstain is not None:
+            check_sentinel(abstain, self.classes_)
         votes = certification_run(self, X).label_votes()
         labels: NDArray[Any] = self.classes_[votes.argmax(axis=1)]
+        if abstain is None:
+            return labels
+        undecided = undecided_votes(votes, self)
+        labels = labels.astype(np.result_type(labels.dtype, np.asarray(abstain).dtype))
+        labels[undecided] = abstain
         return labels
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -316,7 +355,9 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
         ndarray of shape (n_samples, n_classes)
             Shares, in the order of `classes_`. Their resolution is 1 / `n_selection`.
         """
-        return certification_run(self, X).label_votes() / self.n_selection
+        votes = certification_run(self, X).label_votes()
+        shares: NDArray[np.float64] = votes / votes.sum(axis=1, keepdims=True)
+        return shares
 
     def certify(
         self, X: ArrayLike, *, radii: ArrayLike | None = None, noise_seed: int | None = None
@@ -397,54 +438,3 @@ class SmoothedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):  #
             If `n_estimation` draws can never certify at this `alpha`, or not one of the radii.
         """
         return certification_run(self, X, noise_seed).certificates(radii)
-
-    def expected_cost(
-        self, X: ArrayLike, *, radii: ArrayLike | None = None, noise_seed: int | None = None
-    ) -> ExpectedCost:
-        """Return how many draws and seconds `certificates` is expected to take.
-
-        The draws that choose the classes, and a pilot where there is one, are made: they tell the
-        speed, and how far each input is from being decided.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            The inputs, or some that stand for them.
-
-        radii, noise_seed : optional
-            As for `certificates`.
-
-        Returns
-        -------
-        ExpectedCost
-            Draws of all inputs together, and seconds.
-        """
-        return certification_run(self, X, noise_seed).expected_cost(radii)
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Return how parameters of `fit` reach the base.
-
-        Returns
-        -------
-        MetadataRouter
-            The routing.
-        """
-        estimator, _ = unwrap(self.estimator)
-        if not hasattr(estimator, "get_metadata_routing") or isinstance(estimator, type):
-            estimator = LogisticRegression()
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        router = MetadataRouter(owner=self).add_self_request(self)
-        return router.add(estimator=estimator, method_mapping=mapping)
-
-    def __sklearn_tags__(self) -> Tags:
-        """Return the tags: dense finite inputs of any shape."""
-        tags = super().__sklearn_tags__()
-        estimator, _ = unwrap(self.estimator)
-        if hasattr(estimator, "__sklearn_tags__") and not isinstance(estimator, type):
-            inner = get_tags(estimator)
-            if inner.classifier_tags is not None:
-                tags.classifier_tags.poor_score = inner.classifier_tags.poor_score
-        tags.input_tags.sparse = False
-        tags.input_tags.allow_nan = False
-        tags.input_tags.three_d_array = True
-        return tags

@@ -61,6 +61,7 @@ def certified_accuracy_curve(
     name: str | None = None,
     band_alpha: float = 0.05,
     common_noise: bool = True,
+    simultaneous: bool = False,
 ) -> CertifiedAccuracyCurve:
     """Return the curve of a run.
 
@@ -90,6 +91,9 @@ def certified_accuracy_curve(
 
     common_noise : bool, default=True
         Whether the inputs shared their noise.
+
+    simultaneous : bool, default=False
+        Whether the intervals hold together along the whole curve.
 
     Returns
     -------
@@ -127,6 +131,7 @@ def certified_accuracy_curve(
         certificate_alpha=certificate_alpha,
         alpha=band_alpha,
         common_noise=common_noise,
+        simultaneous=simultaneous,
     )
     return CertifiedAccuracyCurve(
         radii=steps,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from numpy.typing import ArrayLike
 
-from randsmooth._plotting import named, require_matplotlib
+from randsmooth._plotting import NORM_SYMBOLS, named, require_matplotlib
 from randsmooth.curves import CertifiedAccuracyCurve, certified_accuracy_curve
 from randsmooth.logs import CertificationLog, read_log
 from randsmooth.metrics import certifying_step, correct_rows
@@ -23,16 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CertifiedAccuracyCurve", "CertifiedAccuracyDisplay"]
 
-_NORMS = {"l1": r"$\ell_1$", "l2": r"$\ell_2$", "linf": r"$\ell_\infty$"}
-
 
 class CertifiedAccuracyDisplay:
     """Certified accuracy against the radius, with a confidence band for the finite test set.
 
     Make one with `from_estimator`, `from_certificates` or `from_logs`. The band holds at each
-    radius by itself, not along the whole curve at once. Its lower end bounds the accuracy under
-    attack on all inputs of the kind and allows for invalid certificates; its upper end bounds what
-    the same procedure would certify on them.
+    radius by itself, or with `simultaneous` along the whole curve at once. Its lower end bounds the
+    accuracy under attack on all inputs of the kind and allows for invalid certificates; its upper
+    end bounds what the same procedure would certify on them.
 
     Parameters
     ----------
@@ -77,6 +75,7 @@ class CertifiedAccuracyDisplay:
         radii: ArrayLike | None = None,
         name: str | None = None,
         band_alpha: float = 0.05,
+        simultaneous: bool = False,
         show_band: bool = True,
         ax: Axes | None = None,
         **kwargs: Any,
@@ -105,6 +104,9 @@ class CertifiedAccuracyDisplay:
         band_alpha : float, default=0.05
             Failure probability of the band at each radius.
 
+        simultaneous : bool, default=False
+            Whether the band holds along the whole curve at once.
+
         show_band : bool, default=True
             Whether to draw the band.
 
@@ -128,6 +130,7 @@ class CertifiedAccuracyDisplay:
             name=type(smoothed).__name__ if name is None else name,
             common_noise=getattr(smoothed, "common_noise", True),
             band_alpha=band_alpha,
+            simultaneous=simultaneous,
             show_band=show_band,
             ax=ax,
             **kwargs,
@@ -143,6 +146,7 @@ class CertifiedAccuracyDisplay:
         name: str | None = None,
         common_noise: bool | None = None,
         band_alpha: float = 0.05,
+        simultaneous: bool = False,
         show_band: bool = True,
         ax: Axes | None = None,
         **kwargs: Any,
@@ -170,6 +174,9 @@ class CertifiedAccuracyDisplay:
         band_alpha : float, default=0.05
             Failure probability of the band at each radius.
 
+        simultaneous : bool, default=False
+            Whether the band holds along the whole curve at once.
+
         show_band : bool, default=True
             Whether to draw the band.
 
@@ -194,6 +201,7 @@ class CertifiedAccuracyDisplay:
                 radii,
                 certificate_alpha=record.alpha,
                 band_alpha=band_alpha,
+                simultaneous=simultaneous,
                 common_noise=record.execution.get("common_noise", True)
                 if common_noise is None
                 else common_noise,
@@ -214,6 +222,7 @@ class CertifiedAccuracyDisplay:
         norm: str = "l2",
         common_noise: bool = False,
         band_alpha: float = 0.05,
+        simultaneous: bool = False,
         show_band: bool = True,
         ax: Axes | None = None,
         **kwargs: Any,
@@ -243,6 +252,9 @@ class CertifiedAccuracyDisplay:
         band_alpha : float, default=0.05
             Failure probability of the band at each radius.
 
+        simultaneous : bool, default=False
+            Whether the band holds along the whole curve at once.
+
         show_band : bool, default=True
             Whether to draw the band.
 
@@ -267,6 +279,7 @@ class CertifiedAccuracyDisplay:
                 radii,
                 certificate_alpha=alpha,
                 band_alpha=band_alpha,
+                simultaneous=simultaneous,
                 common_noise=common_noise,
                 norm=norm,
                 name=label,
@@ -329,7 +342,7 @@ class CertifiedAccuracyDisplay:
 def _label(name: str | None, norm: str | None) -> str | None:
     if norm is None:
         return name
-    return f"{name} ({_NORMS.get(norm, norm)})"
+    return f"{name} ({NORM_SYMBOLS.get(norm, norm)})"
 
 
 def _draw_line(ax: Axes, curve: CertifiedAccuracyCurve, style: dict[str, Any]) -> Line2D:
@@ -352,7 +365,7 @@ def _finish(
     ax: Axes, curves: Sequence[CertifiedAccuracyCurve], *, fresh: bool, show_band: bool
 ) -> None:
     """Label the axes, fit their limits and put up a legend where anything is named."""
-    norms = {_NORMS.get(curve.norm, curve.norm) for curve in curves}
+    norms = {NORM_SYMBOLS.get(curve.norm, curve.norm) for curve in curves}
     widest = 1.04 * max(float(curve.radii.max()) for curve in curves)
     right = widest if fresh else max(widest, ax.get_xlim()[1])
     ax.set(

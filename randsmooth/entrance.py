@@ -9,7 +9,7 @@ be drawn directly from that law.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -40,6 +40,9 @@ class Entrance:
     noise : callable (Tensor) -> Tensor
         From draws to where they meet the inputs.
 
+    meet : callable (Tensor, Tensor, Tensor) -> object
+        Writes what inputs and draws make together into the third: their sum, as a rule.
+
     noise_shape : tuple of int
         Shape of one draw.
 
@@ -56,6 +59,7 @@ class Entrance:
     base: Base
     inputs: Callable[[Tensor], Tensor]
     noise: Callable[[Tensor], Tensor]
+    meet: Callable[[Tensor, Tensor, Tensor], object]
     noise_shape: tuple[int, ...]
     row_shape: tuple[int, ...]
     execution: Mapping[str, Any] = field(default_factory=dict)
@@ -107,24 +111,35 @@ def entrance(
     """
     execution: dict[str, Any] = {"device": base.device.type}
     rebuild = partial(entrance, base, shape, noise, common_noise=common_noise, speed=speed)
+    drawn_shape = noise.draw_shape(shape)
+    whole = Entrance(
+        base, _as_it_is, _as_it_is, noise.corrupt, drawn_shape, shape, execution, rebuild
+    )
     if not isinstance(base, NetBase):
-        return Entrance(base, _as_it_is, _as_it_is, shape, shape, execution, rebuild)
+        return whole
     row = torch.zeros((1, *shape), dtype=base.dtype, device=base.device)
     module, head, layout = base.module, None, None
     if module is not None and speed.shortcuts:
         if (copied := channels_last_copy(module, row)) is not None:
             module, layout = copied, "channels last"
-        # Reduced precision is that of the whole network.
-        head = affine_head(module, row) if speed.autocast is None else None
+        # Reduced precision is that of the whole network, and only sums can pass a layer apart.
+        apart = speed.autocast is None and noise.additive
+        head = affine_head(module, row) if apart else None
     meeting = _meeting(head, base, noise, common_noise=common_noise)
     if head is not None and meeting is not None:
         with torch.inference_mode():
             module, row = head.tail, head.head(row)
-    shortcut, inputs, drawn, noise_shape = meeting or (None, _as_it_is, _as_it_is, shape)
     behind, facts = quickened(base, module, row, speed)
-    execution |= {"shortcut": shortcut, "layout": layout, **facts}
+    execution |= {"shortcut": meeting[0] if meeting else None, "layout": layout, **facts}
+    behind_it = replace(whole, base=behind, execution=execution)
+    if meeting is None:
+        return behind_it
+    # Noise that is added meets the inputs behind the layer as it does before it.
+    _, inputs, drawn, noise_shape = meeting
     row_shape = tuple(row.shape[1:])
-    return Entrance(behind, inputs, drawn, noise_shape, row_shape, execution, rebuild)
+    return replace(
+        behind_it, inputs=inputs, noise=drawn, noise_shape=noise_shape, row_shape=row_shape
+    )
 
 
 Meeting = tuple[str, Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], tuple[int, ...]]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from randsmooth.certificates import Certificates
 
 __all__ = [
     "CertificationError",
@@ -40,23 +38,20 @@ class CertificationError(RandsmoothError, RuntimeError):
         What went wrong, for which rows, and what to do.
 
     certificates : Certificates or None
-        The record of the whole run. Rows that failed abstain with radius 0 and no draws.
+        The record of the whole run, of the kind that was asked for. Rows that failed abstain with
+        radius 0 and no draws.
 
     failed : ndarray of int
         The rows that failed.
     """
 
-    def __init__(
-        self, message: str, certificates: Certificates | None, failed: NDArray[np.intp]
-    ) -> None:
+    def __init__(self, message: str, certificates: Any, failed: NDArray[np.intp]) -> None:
         super().__init__(message)
         self.certificates = certificates
         self.failed = failed
 
     @classmethod
-    def of_rows(
-        cls, errors: Mapping[int, Exception], certificates: Certificates | None = None
-    ) -> Self:
+    def of_rows(cls, errors: Mapping[int, Exception], certificates: Any = None) -> Self:
         """Return the error for some rows, caused by that of the first.
 
         Parameters

@@ -64,7 +64,7 @@ def inputs_as_fitted(clf: Any, X: ArrayLike) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If they are not finite numbers of the shape seen in `fit`.
+        If they are not finite numbers of the shape seen in `fit`, or not for this noise.
     """
     X = on_host(X)
     accepted = {"dtype": (np.float64, np.float32), "allow_nd": True}
@@ -78,4 +78,5 @@ def inputs_as_fitted(clf: Any, X: ArrayLike) -> NDArray[Any]:
             f"X must hold inputs of shape {clf.input_shape_}, as seen in fit, got inputs of "
             f"shape {array.shape[1:]}."
         )
+    clf.noise_.check_inputs(array)
     return forward_strides(array)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -18,10 +18,9 @@ from scipy.special import ndtri
 from randsmooth.exceptions import InvalidFileError
 from randsmooth.metrics import share_certified
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["CertificationLog", "check_log", "read_log"]
+
+Columns = TypeVar("Columns")
 
 ABSTAINED = "-1"
 LOG_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
@@ -123,18 +122,9 @@ def read_log(path: str | os.PathLike[str]) -> CertificationLog:
         If the file is missing, empty, damaged or of another kind, or was written without true
         labels.
     """
-    name = os.fspath(path)
-    try:
-        with open(path, encoding="utf-8") as file:
-            rows = _rows(file, name)
-    except FileNotFoundError as error:
-        raise InvalidFileError(f"{name} does not exist.") from error
-    except UnicodeDecodeError as error:
-        raise InvalidFileError(f"{name} must be text in UTF-8, got {error.reason}.") from error
-    if not rows:
-        raise InvalidFileError(f"{name} has no rows under its header; it was probably cut short.")
+    _, rows = log_rows(path, _width, _row)
     index, true_label, label, radius, correct, seconds = map(list, zip(*rows, strict=True))
-    labels = _labels(true_label + label)
+    labels = parsed_labels(true_label + label)
     return CertificationLog(
         index=np.array(index),
         true_label=labels[: len(rows)],
@@ -201,21 +191,65 @@ def check_log(path: str | os.PathLike[str], *, n: int, alpha: float, sigma: floa
     ]
 
 
-def _rows(file: TextIO, name: str) -> list[tuple[Any, ...]]:
-    header = file.readline().rstrip("\n").split("\t")
+def log_rows(
+    path: str | os.PathLike[str],
+    columns_of: Callable[[list[str], str], Columns],
+    row_of: Callable[[list[str], Columns], tuple[Any, ...]],
+) -> tuple[Columns, list[tuple[Any, ...]]]:
+    """Return the rows of a tab-separated log, or say what is wrong with which line.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file, in UTF-8.
+
+    columns_of : callable (cells, name) -> columns
+        Makes out the columns from the cells of line 1, or raises an InvalidFileError that names
+        the file.
+
+    row_of : callable (cells, columns) -> tuple
+        Reads a line, or raises a ValueError that says what is wrong with it.
+
+    Returns
+    -------
+    columns : object
+        What `columns_of` returned.
+
+    rows : list of tuple
+        What `row_of` returned, at least one.
+
+    Raises
+    ------
+    InvalidFileError
+        If the file is missing, empty, damaged or of another kind.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            columns = columns_of(file.readline().rstrip("\n").split("\t"), name)
+            rows = []
+            for number, line in enumerate(file, start=2):
+                try:
+                    rows.append(row_of(line.rstrip("\n").split("\t"), columns))
+                except ValueError as error:
+                    raise InvalidFileError(f"{name}, line {number}: {error}") from error
+    except FileNotFoundError as error:
+        raise InvalidFileError(f"{name} does not exist.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidFileError(f"{name} must be text in UTF-8, got {error.reason}.") from error
+    if not rows:
+        raise InvalidFileError(f"{name} has no rows under its header; it was probably cut short.")
+    return columns, rows
+
+
+def _width(header: list[str], name: str) -> int:
+    """Return the number of columns of a header that names ours first."""
     if tuple(header[: len(LOG_COLUMNS)]) != LOG_COLUMNS:
         raise InvalidFileError(
             f"{name} is not a certification log: line 1 must name the columns "
             f"{', '.join(LOG_COLUMNS)}, separated by tabs, got {header[:6]!r}."
         )
-    rows = []
-    for number, line in enumerate(file, start=2):
-        cells = line.rstrip("\n").split("\t")
-        try:
-            rows.append(_row(cells, len(header)))
-        except ValueError as error:
-            raise InvalidFileError(f"{name}, line {number}: {error}") from error
-    return rows
+    return len(header)
 
 
 def _row(cells: list[str], n_columns: int) -> tuple[Any, ...]:
@@ -229,34 +263,34 @@ def _row(cells: list[str], n_columns: int) -> tuple[Any, ...]:
     if correct not in ("0", "1"):
         raise ValueError(f"correct must be 0 or 1, got {correct!r}.")
     return (
-        _parsed(int, "idx", index),
+        parsed_number(int, "idx", index),
         true_label,
         label,
-        _parsed(float, "radius", radius),
+        parsed_number(float, "radius", radius),
         correct == "1",
-        _seconds(time),
+        parsed_seconds(time),
     )
 
 
-def _parsed(kind: Callable[[str], Any], name: str, text: str) -> Any:
+def parsed_number(kind: Callable[[str], Any], name: str, text: str) -> Any:
     try:
         return kind(text)
     except ValueError:
         raise ValueError(f"{name} must be a number, got {text!r}.") from None
 
 
-def _seconds(text: str) -> float:
+def parsed_seconds(text: str) -> float:
     clock = _CLOCK.fullmatch(text)
     if clock:
         days, hours, minutes, rest = (float(part or 0) for part in clock.groups())
         return ((days * 24 + hours) * 60 + minutes) * 60 + rest
-    seconds = float(_parsed(float, "time", text))
+    seconds = float(parsed_number(float, "time", text))
     if not 0 <= seconds < math.inf:
         raise ValueError(f"time must be at least 0 and finite, got {text!r}.")
     return seconds
 
 
-def _labels(texts: list[str]) -> NDArray[Any]:
+def parsed_labels(texts: list[str]) -> NDArray[Any]:
     """Integers where every text is one in its plain form, the texts otherwise."""
     if all(re.fullmatch(r"0|-?[1-9]\d{0,17}", text) for text in texts):
         return np.array([int(text) for text in texts], dtype=np.int64)

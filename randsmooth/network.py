@@ -15,7 +15,7 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier
 from torch import Tensor, nn
 
 from randsmooth.acceleration import first_output
-from randsmooth.bases import NetBase
+from randsmooth.bases import NetBase, softmax
 
 __all__ = ["is_plain", "module_dtype", "module_outputs", "net_base", "torch_device"]
 
@@ -117,6 +117,7 @@ def net_base(
         dtype,
         on,
         row_values=max([row.numel(), *largest]),
+        probabilities=_probabilities(estimator),
         module=module if is_plain(estimator) else None,
         rebuild=partial(net_base, estimator, sample, device, n_classes),
     )
@@ -134,6 +135,30 @@ def net_base(
             f"{n_classes} classes in y."
         )
     return replace(base, n_classes=n_classes or n_columns)
+
+
+def _probabilities(estimator: nn.Module | NeuralNet) -> Callable[[Tensor], Tensor]:
+    """Return what turns outputs into probabilities, as skorch's own `predict_proba` does."""
+    if not isinstance(estimator, NeuralNet):
+        return softmax
+    chosen: Callable[[Tensor], Tensor] | str | None = estimator.predict_nonlinearity
+    if callable(chosen):
+        return chosen
+    if chosen == "auto":
+        if isinstance(estimator.criterion_, nn.CrossEntropyLoss):
+            return softmax
+        if isinstance(estimator.criterion_, nn.BCEWithLogitsLoss):
+            return _both_sides
+    return _as_they_are
+
+
+def _both_sides(logits: Tensor) -> Tensor:
+    positive = torch.sigmoid(logits[:, :1])
+    return torch.cat([1 - positive, positive], dim=1)
+
+
+def _as_they_are(outputs: Tensor) -> Tensor:
+    return outputs
 
 
 def is_plain(estimator: nn.Module | NeuralNet) -> bool:

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from randsmooth.noise import Noise, Stream, block_generator, draws_per_block
 
-__all__ = ["SHARED", "Ballot", "DeviceNoiseBank", "NoiseBank", "noise_bank", "philox_offset"]
+__all__ = [
+    "SHARED",
+    "Ballot",
+    "DeviceNoiseBank",
+    "NoiseBank",
+    "OutcomeBank",
+    "noise_bank",
+    "philox_offset",
+]
 
 SHARED = b""
 """The key of noise that all inputs share."""
@@ -119,7 +127,7 @@ class NoiseBank:
         out = self._reused((len(keys), stop - start, *self.shape))
         for part, key in zip(out, keys, strict=True):
             self._fill(part, key, start, stop)
-        out *= out.dtype.type(self.ballot.noise.scale)
+        out *= out.dtype.type(self.ballot.noise.draw_factor)
         return torch.from_numpy(out).to(self.device)
 
     def forget(self, keys: Sequence[bytes]) -> None:
@@ -153,6 +161,13 @@ class NoiseBank:
         return out
 
 
+class OutcomeBank(NoiseBank):
+    """All outcomes of a noise that has finitely many, one after the other."""
+
+    def _fill(self, out: NDArray[np.floating], key: bytes, start: int, stop: int) -> None:
+        self.ballot.noise.fill_outcomes(out, start, stop)
+
+
 class DeviceNoiseBank(NoiseBank):
     """The draws of one ballot, drawn on a CUDA device by its own counter-based generator.
 
@@ -180,7 +195,7 @@ class DeviceNoiseBank(NoiseBank):
         dtype = torch.from_numpy(np.empty(0, self._dtype)).dtype
         noise = torch.empty((self.per_block, *self.shape), dtype=dtype, device=self.device)
         self.ballot.noise.fill_standard_on_device(noise, generator)
-        noise *= self.ballot.noise.scale
+        noise *= self.ballot.noise.draw_factor
         self._block = block, key, noise
         return noise
 
@@ -236,8 +251,11 @@ def noise_bank(
     Returns
     -------
     NoiseBank
-        On a CUDA device its own generator, for noise that knows how; NumPy's otherwise.
+        The list of outcomes where there is one. Else on a CUDA device its own generator, for noise
+        that knows how; NumPy's otherwise.
     """
+    if ballot.noise.n_outcomes is not None:
+        return OutcomeBank(ballot, shape, dtype, device)
     if device.type == "cuda":
         probe = torch.empty(1, device=device)
         if ballot.noise.fill_standard_on_device(probe, torch.Generator(device=device)):

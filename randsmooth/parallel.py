@@ -18,6 +18,7 @@ from randsmooth._progress import progress_bar
 from randsmooth.batch_size import BatchSize
 from randsmooth.entrance import Entrance
 from randsmooth.noise_bank import Ballot
+from randsmooth.readings import Reading, Votes
 from randsmooth.stopping import StoppingRule
 from randsmooth.voting import Advance, RunInterruptedError, count_votes
 
@@ -36,8 +37,8 @@ class Tally:
 
     Parameters
     ----------
-    counts : ndarray of int64, shape (n_inputs, n_classes + 1)
-        The votes; see `count_votes`. Rows of inputs that failed are zero.
+    counts : ndarray of int64, shape (n_inputs, n_columns)
+        The votes, or what else was noted; see `count_votes`. Rows of inputs that failed are zero.
 
     claimed : ndarray of int64, shape (n_inputs,)
         How many of the rule's hypotheses were proved for each input.
@@ -49,6 +50,9 @@ class Tally:
     counts: NDArray[np.int64]
     claimed: NDArray[np.int64]
     errors: dict[int, Exception] = field(default_factory=dict)
+
+
+_Part = tuple[NDArray[np.floating], StoppingRule, Reading]
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def count_in_chunks(
     rule: StoppingRule,
     *,
     batch_size: BatchSize,
+    reading: Reading | None = None,
     n_jobs: int | None,
     description: str,
     verbose: int,
@@ -90,6 +95,9 @@ def count_in_chunks(
     batch_size : BatchSize
         Rows of one forward pass.
 
+    reading : Reading or None, default=None
+        What is noted instead of votes.
+
     n_jobs : int or None
         Workers, in joblib's terms. Threads, unless a `joblib.parallel_config` says otherwise.
 
@@ -109,7 +117,8 @@ def count_in_chunks(
     size = min(_LARGEST_CHUNK, max(size, min(_SMALLEST_CHUNK, -(-len(X) // workers))))
     rows = np.arange(len(X))
     chunks = [rows[start : start + size] for start in range(0, len(X), size)]
-    counts = np.zeros((len(X), entrance.base.n_classes + 1), dtype=np.int64)
+    reading = reading or Votes(entrance.base.n_classes)
+    counts = np.zeros((len(X), reading.n_columns), dtype=np.int64)
     tally = Tally(counts, np.zeros(len(X), dtype=np.int64))
     fixed = len(rule.looks) == 1
     with progress_bar(
@@ -123,7 +132,7 @@ def count_in_chunks(
             show(n_draws if fixed else n_decided)
 
         task = _Task(entrance, ballot, batch_size)
-        parts = [(X[chunk], rule.take(chunk)) for chunk in chunks]
+        parts = [(X[chunk], rule.take(chunk), reading.take(chunk)) for chunk in chunks]
         results = _results(task, parts, n_jobs if workers > 1 else 1, advance)
         for chunk, part in zip(chunks, results, strict=True):
             counts[chunk], tally.claimed[chunk] = part.counts, part.claimed
@@ -133,12 +142,12 @@ def count_in_chunks(
 
 def _results(
     task: _Task,
-    parts: list[tuple[NDArray[np.floating], StoppingRule]],
+    parts: list[_Part],
     n_jobs: int | None,
     advance: Advance,
 ) -> Iterator[Tally]:
     if n_jobs == 1:
-        yield from (_count_chunk(task, X, rule, advance) for X, rule in parts)
+        yield from (_count_chunk(task, *part, advance) for part in parts)
         return
     backend, _ = get_active_backend(prefer="threads")
     shared: tuple[Advance | None, Event | None] = None, None
@@ -147,10 +156,10 @@ def _results(
     with _one_torch_thread():
         try:
             for tally in Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-                delayed(_count_chunk)(task, X, rule, *shared) for X, rule in parts
+                delayed(_count_chunk)(task, *part, *shared) for part in parts
             ):
                 if shared[0] is None:
-                    advance(int(tally.counts.sum()), len(tally.counts))
+                    advance(int(parts[0][2].n_draws(tally.counts).sum()), len(tally.counts))
                 yield tally
         finally:
             if shared[1] is not None:  # an interrupted run leaves no thread at work
@@ -161,6 +170,7 @@ def _count_chunk(
     task: _Task,
     X: NDArray[np.floating],
     rule: StoppingRule,
+    reading: Reading,
     advance: Advance | None = None,
     stop: Event | None = None,
 ) -> Tally:
@@ -173,21 +183,21 @@ def _count_chunk(
             task.ballot,
             fresh,
             batch_size=task.batch_size,
+            reading=reading,
             advance=advance,
             stop=stop,
         )
     except RunInterruptedError:
         raise
     except Exception as error:
-        n_classes = task.entrance.base.n_classes
         if len(X) == 1:
-            zeros = np.zeros((1, n_classes + 1), dtype=np.int64)
+            zeros = np.zeros((1, reading.n_columns), dtype=np.int64)
             return Tally(zeros, np.zeros(1, dtype=np.int64), {0: error})
     else:
         return Tally(counts, fresh.claimed)
     single = [
-        _count_chunk(task, X[row : row + 1], rule.take(np.array([row])), stop=stop)
-        for row in range(len(X))
+        _count_chunk(task, X[row], rule.take(row), reading.take(row), stop=stop)
+        for row in np.arange(len(X))[:, np.newaxis]
     ]
     return Tally(
         np.concatenate([tally.counts for tally in single]),

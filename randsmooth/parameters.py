@@ -23,6 +23,7 @@ __all__ = [
     "checked_seed",
     "most_draws",
     "two_stage_of",
+    "warn_of_draws",
     "warn_of_too_few_draws",
     "warn_of_vain_radii",
 ]
@@ -79,7 +80,7 @@ def warn_of_too_few_draws(clf: Any) -> None:
     needed = smallest_certifying_trials(alpha=clf.alpha * (TOP_SHARE if runner_up else 1.0))
     n_draws = most_draws(clf.n_estimation)
     if n_draws < needed:
-        _warn(
+        warn_of_draws(
             f"n_estimation={n_draws} draws can never certify at alpha={clf.alpha}: every "
             f"input abstains. The smallest number that can is {needed}."
         )
@@ -111,7 +112,7 @@ def warn_of_vain_radii(
     """
     vain = p0 == 1
     if vain.any():
-        _warn(
+        warn_of_draws(
             f"radii {radii[vain].tolist()} are beyond what any number of draws can certify with "
             f"this noise. Give it a larger scale."
         )
@@ -119,7 +120,7 @@ def warn_of_vain_radii(
     tests = [GroupSequentialTest(float(p), alpha, n_max) for p in p0[~vain]]
     late = [pair for pair in zip(radii.tolist(), tests, strict=False) if not pair[1].can_claim]
     if late:
-        _warn(
+        warn_of_draws(
             f"n_estimation={n_max} draws can never certify radii {[r for r, _ in late]} at "
             f"alpha={alpha}. The smallest number that can is {late[-1][1].smallest_n_max}."
         )
@@ -184,8 +185,19 @@ def checked_seed(noise_seed: Any) -> int:
     return int(noise_seed)
 
 
-def _warn(message: str) -> None:
-    """Warn of too few draws, at the line of the user who asked for them."""
+def warn_of_draws(message: str) -> None:
+    """Warn of too few draws, at the line of the user who asked for them.
+
+    Parameters
+    ----------
+    message : str
+        What can never happen with so few, and how many it takes.
+
+    Warns
+    -----
+    TooFewDrawsWarning
+        Always.
+    """
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals["__name__"].startswith("randsmooth."):
         level, frame = level + 1, frame.f_back

@@ -1,4 +1,4 @@
-"""The Monte Carlo engine: votes of a base on noisy inputs, counted on its device.
+"""The Monte Carlo engine: votes or scores of a base on noisy inputs, counted on its device.
 
 The rows of a batch are a group of inputs times a piece of a block of noise. Noise is drawn block by
 block, so that memory does not grow with the number of draws, added by broadcasting into one buffer,
@@ -21,6 +21,7 @@ from randsmooth.batch_size import BatchSize
 from randsmooth.entrance import Entrance
 from randsmooth.noise import row_key
 from randsmooth.noise_bank import SHARED, Ballot, noise_bank
+from randsmooth.readings import Reading, Votes
 from randsmooth.stopping import StoppingRule
 
 __all__ = ["Advance", "RunInterruptedError", "count_votes"]
@@ -42,6 +43,7 @@ def count_votes(
     rule: StoppingRule,
     *,
     batch_size: BatchSize,
+    reading: Reading | None = None,
     advance: Advance | None = None,
     stop: Event | None = None,
 ) -> NDArray[np.int64]:
@@ -67,6 +69,9 @@ def count_votes(
     batch_size : BatchSize
         Rows of one forward pass; halved as often as the device runs out of memory.
 
+    reading : Reading or None, default=None
+        What is noted instead of votes.
+
     advance : callable (int, int) -> None, default=None
         Told how many draws were made and how many inputs were decided.
 
@@ -76,7 +81,8 @@ def count_votes(
     Returns
     -------
     ndarray of int64, shape (n_inputs, n_classes + 1)
-        The counts. The last column holds the draws whose output was not finite.
+        The counts. The last column holds the draws whose output was not finite. Another reading
+        has columns of its own.
 
     Raises
     ------
@@ -86,8 +92,9 @@ def count_votes(
     RunInterruptedError
         If `stop` was set.
     """
-    counter = _Counter(entrance, X, ballot, batch_size, stop or Event(), advance)
-    counts = np.zeros((len(X), entrance.base.n_classes + 1), dtype=np.int64)
+    reading = reading or Votes(entrance.base.n_classes)
+    counter = _Counter(entrance, X, ballot, reading, batch_size, stop or Event(), advance)
+    counts = np.zeros((len(X), reading.n_columns), dtype=np.int64)
     active, drawn = np.arange(len(X)), 0
     for look, n_draws in enumerate(rule.looks):
         counts[active] += counter.count(active, drawn, n_draws)
@@ -107,11 +114,12 @@ class _Counter:
         entrance: Entrance,
         X: NDArray[np.floating],
         ballot: Ballot,
+        reading: Reading,
         batch_size: BatchSize,
         stop: Event,
         advance: Advance | None,
     ) -> None:
-        self.entrance, self.base = entrance, entrance.base
+        self.entrance, self.base, self.reading = entrance, entrance.base, reading
         self.batch_size, self.stop, self.advance = batch_size, stop, advance
         self.keys = [] if ballot.common_noise else [row_key(x) for x in X]
         self.bank = noise_bank(ballot, entrance.noise_shape, X.dtype, self.base.device)
@@ -124,7 +132,7 @@ class _Counter:
     def count(self, active: NDArray[np.intp], start: int, stop: int) -> NDArray[np.int64]:
         """Return the votes of the active inputs on a range of draws."""
         counts = torch.zeros(
-            (len(active), self.base.n_classes + 1), dtype=torch.int64, device=self.base.device
+            (len(active), self.reading.n_columns), dtype=torch.int64, device=self.base.device
         )
         with torch.inference_mode():
             inputs = self.inputs
@@ -160,7 +168,7 @@ class _Counter:
             noise = shared
             if noise is None:
                 noise = self._noise([self.keys[row] for row in active[rows]], first, last)
-            self._count_group(inputs[rows, None], noise, counts[rows])
+            self._count_group(inputs[rows, None], active[rows], noise, counts[rows])
             if self.advance is not None:
                 self.advance((last - first) * (rows.stop - rows.start), 0)
             start = rows.stop
@@ -170,7 +178,9 @@ class _Counter:
         noise = self.entrance.noise(drawn.flatten(0, 1))
         return noise.view(*drawn.shape[:2], *noise.shape[1:])
 
-    def _count_group(self, x: Tensor, noise: Tensor, counts: Tensor) -> None:
+    def _count_group(
+        self, x: Tensor, which: NDArray[np.intp], noise: Tensor, counts: Tensor
+    ) -> None:
         start = 0
         while start < noise.shape[1]:
             if self.stop.is_set():
@@ -178,7 +188,7 @@ class _Counter:
             # The whole group, unless the batch was halved since it was chosen.
             size = max(1, self.batch_size.rows // len(x))
             try:
-                self._count_batch(x, noise[:, start : start + size], counts)
+                self._count_batch(x, which, noise[:, start : start + size], counts)
             except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):
                     raise
@@ -190,14 +200,15 @@ class _Counter:
                 continue
             start += size
 
-    def _count_batch(self, x: Tensor, noise: Tensor, counts: Tensor) -> None:
+    def _count_batch(
+        self, x: Tensor, which: NDArray[np.intp], noise: Tensor, counts: Tensor
+    ) -> None:
         started = time.perf_counter()
         n_rows = len(x) * noise.shape[1]
         padded = -(-n_rows // self.base.row_multiple) * self.base.row_multiple
         rows = self._buffer(padded)
-        torch.add(x, noise, out=rows[:n_rows].view(len(x), *noise.shape[1:]))
-        votes = self.base.votes(rows)[:n_rows].view(len(x), -1)
-        counts.scatter_add_(1, votes, torch.ones_like(votes))
+        self.entrance.meet(x, noise, rows[:n_rows].view(len(x), noise.shape[1], *rows.shape[1:]))
+        self.reading.note(self.base, rows, which, noise.shape[1], counts)
         if self.batch_size.searching:
             if self.base.device.type == "cuda":
                 torch.cuda.synchronize(self.base.device)

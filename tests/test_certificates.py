@@ -19,6 +19,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from randsmooth.bounds import BOUNDS, renyi_radius
+from randsmooth.bounds.box import box_uniform_radius
 from randsmooth.certificates import Certificates, certify_counts
 from randsmooth.exceptions import InvalidFileError
 from randsmooth.noise import Gaussian, Laplace, Uniform
@@ -524,3 +525,24 @@ def test_linear_classifier_is_certified_up_to_its_margin():
     votes = round(n * ndtr(0.3))
     radius = binary_record([votes], n).radius[0]
     assert 0.28 < radius < 0.3
+
+
+class TestBox:
+    def test_radius_in_a_box_is_that_of_the_probabilities(self):
+        X = np.array([[0.0, 0.2, 0.4], [0.5, 0.5, 0.5]])
+        votes = [[9_990, 10], [5_000, 5_000]]
+        record = certify_counts([[99, 1], [50, 50]], votes, noise="uniform", sigma=2.0)
+        found = record.radius_in_box(X)
+        expected = box_uniform_radius(record.p_lower, record.p_upper, half_width=2.0, X=X)
+        assert found[0] == expected[0] > record.radius[0]
+        assert found[1] == 0
+
+    def test_it_is_refused_for_other_noise_rows_and_inputs_outside(self):
+        record = certify_counts([[9, 1]], [[990, 10]], sigma=0.5)
+        with pytest.raises(ValueError, match=r"^noise must be uniform or splitting noise"):
+            record.radius_in_box([[0.5]])
+        record = certify_counts([[9, 1]], [[990, 10]], noise="uniform", sigma=0.5)
+        with pytest.raises(ValueError, match=r"^X must have one row per row of the record, 1, got"):
+            record.radius_in_box([[0.5], [0.1]])
+        with pytest.raises(ValueError, match=r"^X must"):
+            record.radius_in_box([[1.5]])

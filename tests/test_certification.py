@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,15 @@ def test_inputs_that_cannot_be_classified_abstain_in_a_sequential_record() -> No
     assert caught.value.certificates.abstained.tolist() == [False, True, False]
 
 
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Make SIGINT a KeyboardInterrupt, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_an_interrupted_run_returns_promptly_and_leaves_no_thread_at_work(
     X: NDArray[np.float32], n_jobs: int

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from randsmooth.certificates import certify_counts
+from randsmooth.intervals import clopper_pearson_lower, clopper_pearson_upper
 from randsmooth.metrics import (
     average_certified_radius,
     certified_accuracy,
@@ -151,7 +152,7 @@ class TestInvalidCertificates:
         ("change", "message"),
         [
             ({"n_rows": 0}, "n_rows must be at least 1, got 0"),
-            ({"certificate_alpha": 0.0}, "certificate_alpha must lie strictly between 0 and 1"),
+            ({"certificate_alpha": 1.0}, "certificate_alpha must lie strictly between 0 and 1"),
             ({"alpha": 1.0}, "alpha must lie strictly between 0 and 1, got 1.0"),
         ],
     )
@@ -159,8 +160,50 @@ class TestInvalidCertificates:
         with pytest.raises(ValueError, match=message):
             n_invalid_upper(**({"n_rows": 5, "certificate_alpha": 0.1} | change))
 
+    def test_exact_certificates_are_all_valid(self):
+        assert n_invalid_upper(10, certificate_alpha=0, alpha=0.05) == 0
+
 
 class TestConfidenceInterval:
+    @pytest.mark.parametrize("common_noise", [True, False])
+    def test_exact_certificates_cost_the_sampling_of_the_test_set_alone(self, common_noise):
+        lower, upper = certified_accuracy_interval(
+            70, 100, certificate_alpha=0, common_noise=common_noise
+        )
+        assert lower == clopper_pearson_lower(70, 100, alpha=0.025)
+        assert upper == clopper_pearson_upper(70, 100, alpha=0.025)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("n_rows", [5, 60])
+    def test_simultaneous_lower_ends_hold_at_every_radius_at_once(self, n_rows):
+        """Exact certificates with uniform radii: the share at radius r is 1 - r."""
+        alpha, n_runs = 0.2, 4000
+        radii = np.sort(np.random.default_rng(0).random((n_runs, n_rows)), axis=1)
+        # Just below the k-th smallest radius n - k + 1 rows are certified, just above it n - k.
+        reaching = n_rows - np.arange(n_rows)
+        settings = {"certificate_alpha": 0, "alpha": alpha, "simultaneous": True}
+        lower, _ = certified_accuracy_interval(reaching, n_rows, **settings)
+        _, upper = certified_accuracy_interval(reaching - 1, n_rows, **settings)
+        broken = ((lower > 1 - radii) | (upper < 1 - radii)).any(axis=1)
+        assert broken.sum() <= binom.isf(1e-6, n_runs, alpha)
+        assert broken.sum() > 0.3 * alpha * n_runs
+        pointwise, _ = certified_accuracy_interval(
+            reaching, n_rows, certificate_alpha=0, alpha=alpha
+        )
+        assert (pointwise > 1 - radii).any(axis=1).mean() > alpha
+
+    def test_simultaneous_allowances_are_those_of_a_single_radius(self):
+        settings = {"certificate_alpha": 0.01, "alpha": 0.1, "simultaneous": True}
+        exact, _ = certified_accuracy_interval(40, 50, **settings | {"certificate_alpha": 0})
+        own, _ = certified_accuracy_interval(40, 50, **settings, common_noise=False)
+        assert own == pytest.approx(exact - 0.01)
+        shared, _ = certified_accuracy_interval(40, 50, **settings)
+        assert shared == pytest.approx(0.8 - np.sqrt(np.log(1 / 0.01) / 100) - 0.01 / 0.04)
+
+    def test_simultaneous_counts_above_the_rows_are_refused(self):
+        with pytest.raises(ValueError, match=r"^n_correct must be at most n_rows, got 6 of 5\.$"):
+            certified_accuracy_interval(6, 5, certificate_alpha=0.01, simultaneous=True)
+
     @pytest.mark.parametrize("m", [20, 300])
     @pytest.mark.parametrize("certificate_alpha", [0.001, 0.05])
     def test_independent_rows_cover_at_worst_case_failures(self, m, certificate_alpha):

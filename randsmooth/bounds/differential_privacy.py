@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from randsmooth.bounds.probabilities import ProbabilityPair
+from randsmooth.bounds.probabilities import TOO_SMALL, ProbabilityPair
 from randsmooth.bounds.quantiles import log_ratio
 from randsmooth.bounds.roots import falling_root
 
@@ -34,7 +34,7 @@ def unit_privacy_radius(pair: ProbabilityPair) -> NDArray[np.float64]:
         # The same parameters are sound for the least favourable pair that rounds to these.
         certain = _radius(epsilon, lowered.top, lowered.runner_up) * (1 - 64 * _EPSILON)
         radius = np.fmax(np.minimum(certain, exact), exact * (1 - _TOLERANCE))
-    return np.where(p1 > p2, radius, 0.0)
+    return np.where((p1 > p2) & (p1 > TOO_SMALL), radius, 0.0)
 
 
 def _excess(

@@ -96,8 +96,8 @@ def renyi_radius(
     Returns
     -------
     ndarray of float64, shape (...)
-        The radius, in the units of `sigma`. It is 0 where `p_lower` <= `p_upper`, infinite
-        where `p_lower` is 1. A float64 scalar where all arguments are.
+        The radius, in the units of `sigma`. It is 0 where `p_lower` <= `p_upper` or `p_lower` is
+        below 1e-280, infinite where `p_lower` is 1. A float64 scalar where all arguments are.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def pixeldp_radius(
     -------
     ndarray of float64, shape (...)
         The radius, in the units of `sigma`, at most 0.571 `sigma`. It is 0 where `p_lower`
-        <= `p_upper`. A float64 scalar where all arguments are.
+        <= `p_upper` or `p_lower` is below 1e-280. A float64 scalar where all arguments are.
 
     Raises
     ------

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+TOO_SMALL = 1e-280
+"""Below it numbers lose digits on their way: nothing is certified by what needs them all."""
+
 
 @dataclass(frozen=True)
 class ProbabilityPair:

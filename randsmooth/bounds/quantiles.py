@@ -150,7 +150,10 @@ def log_ratio(p1: NDArray[np.float64], p2: NDArray[np.float64]) -> NDArray[np.fl
         :math:`\ln(p_1 / p_2)`, infinite where `p2` is 0.
     """
     with np.errstate(all="ignore"):
-        return np.where(p1 < 2 * p2, np.log1p((p1 - p2) / p2), np.log(p1) - np.log(p2))
+        ratio = p1 / p2
+        # The difference of the logarithms of tiny numbers would cancel.
+        apart = np.where(ratio < np.inf, np.log(ratio), np.log(p1) - np.log(p2))
+        return np.where(p1 < 2 * p2, np.log1p((p1 - p2) / p2), apart)
 
 
 def _normal_quantile_error(

@@ -16,6 +16,7 @@ from randsmooth.bounds.laplace import (
     laplace_renyi_radius,
     laplace_teng_radius,
 )
+from randsmooth.bounds.log_concave import logistic_radius
 from randsmooth.bounds.uniform import uniform_radius
 
 __all__ = ["BOUNDS", "Bound", "best_bound"]
@@ -64,6 +65,7 @@ _TIGHTEST: Mapping[str, RadiusFunction] = {
     "gaussian": _by_scale(neyman_pearson_radius, "sigma"),
     "laplace": _by_scale(laplace_radius, "scale"),
     "uniform": _by_scale(uniform_radius, "half_width"),
+    "logistic": _by_scale(logistic_radius, "scale"),
 }
 
 _RENYI: Mapping[str, RadiusFunction] = {
@@ -99,7 +101,7 @@ def best_bound(noise_name: str) -> str:
     Parameters
     ----------
     noise_name : str
-        Name of the noise: "gaussian", "laplace" or "uniform".
+        Name of the noise: "gaussian", "laplace", "uniform" or "logistic".
 
     Returns
     -------

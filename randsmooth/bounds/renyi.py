@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from randsmooth.bounds.probabilities import ProbabilityPair
+from randsmooth.bounds.probabilities import TOO_SMALL, ProbabilityPair
 from randsmooth.bounds.quantiles import log_ratio
 from randsmooth.bounds.roots import falling_root
 
@@ -33,7 +33,7 @@ def unit_renyi_radius(pair: ProbabilityPair) -> NDArray[np.float64]:
     lowered = pair.lowered()
     low1, low2 = lowered.top.ravel(), lowered.runner_up.ravel()
     radius = np.zeros(p1.shape)
-    decided = np.flatnonzero(p1 > p2)
+    decided = np.flatnonzero((p1 > p2) & (p1 > TOO_SMALL))
     with np.errstate(all="ignore"):
         for start in range(0, decided.size, _BLOCK):
             rows = decided[start : start + _BLOCK]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from randsmooth.bounds.validation import checked_scale
+
 _EPSILON = float(np.finfo(np.float64).eps)
 _LARGEST = float(np.finfo(np.float64).max)
 
@@ -77,13 +79,7 @@ def scaled_down(
     ValueError
         If the scale is not positive or not finite.
     """
-    array = np.asarray(scale)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name} must be a real number, got {scale!r}.")
-    array = array.astype(np.float64)
-    broken = ~((array > 0) & np.isfinite(array))
-    if broken.any():
-        raise ValueError(f"{name} must be positive and finite, got {array[broken].item(0)!r}.")
+    array = checked_scale(name, scale)
     with np.errstate(over="ignore", under="ignore"):
         product = array * (unit_radius * (1 - 4 * _EPSILON))
     product = np.where(np.isinf(product) & np.isfinite(unit_radius), _LARGEST, product)

@@ -10,13 +10,16 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from randsmooth.bounds import BOUNDS, best_bound
+from randsmooth.bounds import BOUNDS
 from randsmooth.certificates.record import Certificates
 from randsmooth.certificates.rules import check_alpha, class_labels, vote_counts
 from randsmooth.intervals import top_class_interval
-from randsmooth.noise import NOISES, Noise, noise_from_name
+from randsmooth.noise import Noise, noise_from_name
 
 __all__ = ["certify_counts", "imported_versions", "resolved_bound"]
+
+# What each noise certifies best, with the runner-up and without.
+_TIGHTEST = ("neyman_pearson", "binary")
 
 Radius = Callable[[NDArray[np.float64], NDArray[np.float64]], ArrayLike]
 
@@ -172,22 +175,25 @@ def resolved_bound(bound: str | Callable[..., ArrayLike], noise: Noise) -> tuple
         return name, True, lambda lower, upper: bound(lower, upper, sigma=noise.scale)
     if not isinstance(bound, str):
         raise TypeError(f"bound must be a name or a function, got {bound!r}.")
-    if noise.name not in NOISES:
+    if not noise.has_radius:
         raise ValueError(
             f"bound must be a function bound(p_lower, p_upper, sigma=...) for {noise.name} noise, "
             f"for which no bound is known by name, got {bound!r}."
         )
-    name = best_bound(noise.name) if bound == "auto" else bound
+    name = "neyman_pearson" if bound == "auto" else bound
     if name not in BOUNDS:
         names = ", ".join(map(repr, ("auto", *BOUNDS)))
         raise ValueError(f"bound must be one of {names}, or a function, got {bound!r}.")
     known = BOUNDS[name]
-    if noise.name not in known.radii:
+    if name in _TIGHTEST:
+        return name, known.runner_up, noise.certified_radius
+    family = noise.family or noise.name
+    if family not in known.radii:
         raise ValueError(
             f"bound must be one for {noise.name} noise, got {bound!r}, which is for "
             f"{' and '.join(known.radii)} noise. Use 'auto' for the tightest that fits."
         )
-    formula = known.radii[noise.name]
+    formula = known.radii[family]
     return name, known.runner_up, lambda lower, upper: formula(lower, upper, noise.scale)
 
 

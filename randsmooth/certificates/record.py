@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from randsmooth.bounds import BOUNDS
-from randsmooth.certificates.archive import read_archive, write_archive
+from randsmooth.bounds.box import box_uniform_radius
+from randsmooth.certificates.files import RecordFiles
 from randsmooth.certificates.rules import (
     asked_radii,
     check_facts,
@@ -20,12 +20,8 @@ from randsmooth.certificates.rules import (
     class_labels,
     vote_counts,
 )
-from randsmooth.certificates.tsv import write_tsv
 from randsmooth.metrics import certified_accuracy
 from randsmooth.noise import Noise
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["Certificates"]
 
@@ -40,7 +36,7 @@ _ROWS = {
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
-class Certificates:
+class Certificates(RecordFiles):
     """The record of a certification run, one row per input.
 
     Each row holds with probability at least 1 - `alpha` over the noise drawn for it: unless the row
@@ -88,7 +84,8 @@ class Certificates:
         Name of the bound behind `radius`.
 
     alpha : float
-        Failure probability of each row.
+        Failure probability of each row; 0 where every outcome of the noise was tried, so that
+        nothing is random. `selection_counts` and `counts` are then the same votes.
 
     classes : ndarray of shape (n_classes,)
         Class labels, in the order of the columns of the counts.
@@ -185,6 +182,7 @@ class Certificates:
         return {
             "noise": self.noise.name,
             "sigma": self.noise.scale,
+            "noise_parameters": self.noise.parameters,
             "bound": self.bound,
             "alpha": self.alpha,
             "noise_seed": self.noise_seed,
@@ -262,7 +260,8 @@ class Certificates:
             If `alpha` is outside (0, 1), the bound is unknown here, or the record is that of a
             sequential run: its counts are no sample of a fixed size.
         """
-        if bound is None and self.radii is None and self.bound not in BOUNDS:
+        random = self.radii is None and self.alpha > 0
+        if bound is None and random and self.bound not in BOUNDS:
             raise ValueError(
                 f"bound must be given to with_alpha where it is a function of your own, "
                 f"got None for {self.bound!r}. Pass the function: with_alpha(alpha, bound=...)."
@@ -274,6 +273,11 @@ class Certificates:
     ) -> Certificates:
         from randsmooth.certificates.from_counts import certify_counts
 
+        if self.alpha == 0:
+            raise ValueError(
+                "with_bound and with_alpha need votes on random draws, got a record in which every "
+                "outcome of the noise was tried: its radii are exact, and alpha is 0."
+            )
         if self.radii is not None:
             raise ValueError(
                 f"with_bound and with_alpha need votes whose number was fixed in advance, got a "
@@ -288,6 +292,50 @@ class Certificates:
             bound=bound,
             **{name: getattr(self, name) for name in kept},
         )
+
+    def radius_in_box(
+        self, X: ArrayLike, *, low: ArrayLike = 0.0, high: ArrayLike = 1.0
+    ) -> NDArray[np.float64]:
+        """Return the certified radius among inputs that are known to lie in a box.
+
+        It is at least `radius`, from the same probabilities: far from the middle of the box there
+        is less room for an attack. Both are for uniform noise, or splitting noise.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            The inputs of the run, which must lie in the box.
+
+        low, high : float or array-like of float, default=0.0 and 1.0
+            Ends of the box, for all coordinates or for each.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_rows,)
+            Radii in l1; 0 where `abstained`.
+
+        Raises
+        ------
+        ValueError
+            If the noise is another one, or an input lies outside the box.
+
+        See Also
+        --------
+        randsmooth.bounds.box_uniform_radius : The formula and its source.
+        """
+        if self.noise.name not in ("uniform", "splitting"):
+            raise ValueError(
+                f"noise must be uniform or splitting noise for a radius within a box, got "
+                f"{self.noise!r}."
+            )
+        if np.shape(X)[:1] != (len(self),):
+            raise ValueError(
+                f"X must have one row per row of the record, {len(self)}, got shape {np.shape(X)}."
+            )
+        radius = box_uniform_radius(
+            self.p_lower, self.p_upper, half_width=self.noise.scale, X=X, low=low, high=high
+        )
+        return np.where(self.abstained, 0.0, radius)
 
     def certified_accuracy(self, y: ArrayLike, radii: ArrayLike) -> NDArray[np.float64]:
         """Return the share of inputs that are right and certified at each radius.
@@ -313,111 +361,3 @@ class Certificates:
         others = self.counts.copy()
         np.put_along_axis(others, chosen, -1, axis=1)
         return np.take_along_axis(self.counts, chosen, axis=1)[:, 0], others.max(axis=1)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return the record as a pandas DataFrame, one row per input.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``label``, ``radius``, ``abstained``, ``p_lower``, ``p_upper``, ``n_draws``,
-            ``top_count``, ``runner_up_count`` and ``seconds``. The facts of the run are in
-            ``attrs``.
-
-        Raises
-        ------
-        ImportError
-            If pandas is not installed.
-        """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                "to_frame needs pandas, which is not installed: pip install 'randsmooth[tables]'."
-            ) from error
-        top, runner_up = self.leading_counts()
-        frame = pd.DataFrame(
-            {
-                "label": self.label,
-                "radius": self.radius,
-                "abstained": self.abstained,
-                "p_lower": self.p_lower,
-                "p_upper": self.p_upper,
-                "n_draws": self.n_draws,
-                "top_count": top,
-                "runner_up_count": runner_up,
-                "seconds": self.seconds,
-            }
-        )
-        frame.attrs |= self.facts
-        return frame
-
-    def to_tsv(
-        self,
-        path: str | os.PathLike[str],
-        y: ArrayLike | None = None,
-        *,
-        index: ArrayLike | None = None,
-    ) -> None:
-        """Write the log of the run in the layout that published logs share.
-
-        The columns are ``idx``, ``label`` (the true one), ``predict`` (-1 where abstained),
-        ``radius``, ``correct`` and ``time`` in seconds; then ``p_lower``, ``p_upper``,
-        ``abstained``, ``n_draws``, ``top_count`` and ``runner_up_count``. Numbers are rounded
-        outward, so that no printed radius is above the certified one.
-        `randsmooth.logs.read_log` reads the file back.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file to write.
-
-        y : array-like of shape (n_rows,) or None, default=None
-            True labels. Without them ``label`` and ``correct`` are written as ``NA``.
-
-        index : array-like of int, shape (n_rows,), or None, default=None
-            Numbers of the inputs in their data set, 0, 1, 2, ... by default.
-        """
-        write_tsv(self, path, y, index=index)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the whole record to one file, without pickle.
-
-        The file is a NumPy archive of the arrays with a JSON header. It appears whole or not at
-        all, and `load` gives back every number exactly.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file to write; the customary ending is ``.npz``.
-
-        Raises
-        ------
-        ValueError
-            If the noise is not one of `randsmooth.noise.NOISES`.
-
-        TypeError
-            If `classes` are Python objects other than strings.
-        """
-        write_archive(self, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a record that `save` wrote.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file to read.
-
-        Returns
-        -------
-        Certificates
-            The record.
-
-        Raises
-        ------
-        InvalidFileError
-            If the file is missing, cut short, corrupted, or something else.
-        """
-        return read_archive(path, cls)

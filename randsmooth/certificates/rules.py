@@ -93,9 +93,10 @@ def check_alpha(alpha: float) -> None:
 
 def check_facts(record: Certificates) -> None:
     """Refuse a record whose facts of the run are of the wrong type or range."""
-    check_alpha(record.alpha)
     if not isinstance(record.noise, Noise):
         raise TypeError(f"noise must be a randsmooth.noise.Noise, got {record.noise!r}.")
+    if record.noise.n_outcomes is None or record.alpha != 0:
+        check_alpha(record.alpha)
     if not isinstance(record.bound, str):
         raise TypeError(f"bound must be the name of a bound, got {record.bound!r}.")
     if record.bound in ("", "auto"):

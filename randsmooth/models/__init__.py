@@ -6,6 +6,7 @@ torch's global generator: call `torch.manual_seed` first to repeat them.
 """
 
 from randsmooth.models.additive_noise import CIFARNet, MNISTNet
+from randsmooth.models.complement import ComplementEncoding
 from randsmooth.models.layers import Normalize, SameMaxPool2d
 from randsmooth.models.resnet import BasicBlock, Bottleneck, ResNet20, ResNet50, ResNet110
 
@@ -13,6 +14,7 @@ __all__ = [
     "BasicBlock",
     "Bottleneck",
     "CIFARNet",
+    "ComplementEncoding",
     "MNISTNet",
     "Normalize",
     "ResNet20",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
 from torch import Tensor
@@ -69,8 +70,8 @@ class GaussianAugmentation(TrainingStrategy):
         super().__init__(noise=noise, random_state=random_state)
         self.n_replicas = n_replicas
 
-    def prepare(self, net: NeuralNet, inputs: Tensor, noise: Tensor) -> Tensor:
-        """Return the batch plus its noise.
+    def prepare(self, net: NeuralNet, inputs: Tensor, noisy: Tensor) -> Tensor:
+        """Return the batch with its noise.
 
         Parameters
         ----------
@@ -80,15 +81,15 @@ class GaussianAugmentation(TrainingStrategy):
         inputs : Tensor of shape (n_rows, ...)
             The batch as the user handed it in.
 
-        noise : Tensor of shape (n_rows, ...)
-            Fresh noise for this batch.
+        noisy : Tensor of shape (n_rows, ...)
+            The batch with fresh noise.
 
         Returns
         -------
         Tensor of shape (n_rows, ...)
             The noisy batch.
         """
-        return inputs + noise
+        return noisy
 
     def replicate(
         self, X: NDArray[Any], generator: np.random.Generator
@@ -121,6 +122,6 @@ class GaussianAugmentation(TrainingStrategy):
         if self.noise is None:
             raise ValueError("noise must be a Noise object such as Gaussian(0.25), got None.")
         rows = np.tile(np.arange(len(X)), self.n_replicas)
-        copies = self.noise.draw(len(rows), X.shape[1:], generator, dtype=X.dtype)
-        copies += X[rows]
-        return copies, rows
+        drawn = self.noise.draw(len(rows), X.shape[1:], generator, dtype=X.dtype)
+        copies = self.noise.corrupted(torch.from_numpy(X[rows]), torch.from_numpy(drawn))
+        return copies.numpy(), rows

@@ -111,7 +111,7 @@ class StabilityTraining(TrainingStrategy):
             What the module returned for the clean batch.
 
         noisy_outputs : callable () -> Tensor
-            Passes the batch plus its noise through the net in training mode.
+            Passes the noisy batch through the net in training mode.
 
         Returns
         -------

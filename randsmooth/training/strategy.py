@@ -49,7 +49,7 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
 
     # -- what a strategy is ------------------------------------------------------------------
 
-    def prepare(self, net: NeuralNet, inputs: Tensor, noise: Tensor) -> Tensor:
+    def prepare(self, net: NeuralNet, inputs: Tensor, noisy: Tensor) -> Tensor:
         """Return the inputs to train on.
 
         Parameters
@@ -60,8 +60,8 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         inputs : Tensor of shape (n_rows, ...)
             The batch as the user handed it in.
 
-        noise : Tensor of shape (n_rows, ...)
-            Fresh noise for this batch.
+        noisy : Tensor of shape (n_rows, ...)
+            The batch with fresh noise.
 
         Returns
         -------
@@ -82,7 +82,7 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
             What the module returned for the batch.
 
         noisy_outputs : callable () -> Tensor
-            Passes the batch plus its noise through the net in training mode.
+            Passes the noisy batch through the net in training mode.
 
         Returns
         -------
@@ -173,14 +173,13 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
                 f"got {type(inputs).__name__}"
                 f"{f' of {inputs.dtype}' if isinstance(inputs, Tensor) else ''}."
             )
-        noise = self.draw_noise(inputs)
-        self.inputs_ = inputs + noise
-        prepared = self.prepare(net, inputs, noise)
+        self.inputs_ = self.noisy_copies(inputs)
+        prepared = self.prepare(net, inputs, self.inputs_)
         if prepared is not inputs:
             _replace_inputs(batch, prepared, type(self).__name__)
 
-    def draw_noise(self, inputs: Tensor) -> Tensor:
-        """Return fresh noise for a batch, of its type and on its device.
+    def noisy_copies(self, inputs: Tensor) -> Tensor:
+        """Return a batch with fresh noise.
 
         Parameters
         ----------
@@ -190,14 +189,15 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         Returns
         -------
         Tensor of shape (n_rows, ...)
-            The noise.
+            A noisy copy of each input.
         """
         if self.noise is None:  # on_train_begin has refused this already
             raise ValueError("noise must be a Noise object, got None.")
         dtype = np.float64 if inputs.dtype == torch.float64 else np.float32
         shape = tuple(inputs.shape[1:])
         drawn = self.noise.draw(len(inputs), shape, self.generator_, dtype=dtype)
-        return torch.from_numpy(drawn).to(device=inputs.device, dtype=inputs.dtype)
+        draws = torch.from_numpy(drawn).to(device=inputs.device, dtype=inputs.dtype)
+        return self.noise.corrupted(inputs, draws)
 
     def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
         """Make sure that the loss term of a training batch found its way into the loss.

@@ -17,9 +17,11 @@ from randsmooth.bounds import BOUNDS, Bound, best_bound
         ("neyman_pearson", "gaussian", bounds.neyman_pearson_radius, "sigma"),
         ("neyman_pearson", "laplace", bounds.laplace_radius, "scale"),
         ("neyman_pearson", "uniform", bounds.uniform_radius, "half_width"),
+        ("neyman_pearson", "logistic", bounds.logistic_radius, "scale"),
         ("binary", "gaussian", bounds.neyman_pearson_radius, "sigma"),
         ("binary", "laplace", bounds.laplace_radius, "scale"),
         ("binary", "uniform", bounds.uniform_radius, "half_width"),
+        ("binary", "logistic", bounds.logistic_radius, "scale"),
         ("renyi", "gaussian", bounds.renyi_radius, "sigma"),
         ("renyi", "laplace", bounds.laplace_renyi_radius, "scale"),
         ("pixeldp", "gaussian", bounds.pixeldp_radius, "sigma"),
@@ -37,8 +39,8 @@ def test_bound_is_the_function_of_its_name(name: str, noise: str, function, scal
 def test_bounds_hold_exactly_the_documented_names() -> None:
     noises = {name: set(bound.radii) for name, bound in BOUNDS.items()}
     assert noises == {
-        "neyman_pearson": {"gaussian", "laplace", "uniform"},
-        "binary": {"gaussian", "laplace", "uniform"},
+        "neyman_pearson": {"gaussian", "laplace", "uniform", "logistic"},
+        "binary": {"gaussian", "laplace", "uniform", "logistic"},
         "renyi": {"gaussian", "laplace"},
         "pixeldp": {"gaussian", "laplace"},
         "teng": {"laplace"},
@@ -50,7 +52,7 @@ def test_only_the_binary_bound_ignores_the_runner_up() -> None:
     assert [name for name, bound in BOUNDS.items() if not bound.runner_up] == ["binary"]
 
 
-@pytest.mark.parametrize("noise", ["gaussian", "laplace", "uniform"])
+@pytest.mark.parametrize("noise", ["gaussian", "laplace", "uniform", "logistic"])
 def test_best_bound_is_at_least_every_other(noise: str) -> None:
     rng = np.random.default_rng(0)
     p_lower = rng.uniform(0, 1, 500)
@@ -80,6 +82,6 @@ def test_bound_keeps_its_own_copy_of_the_radii() -> None:
 def test_best_bound_rejects_unknown_noise() -> None:
     with pytest.raises(
         ValueError,
-        match=r"^noise_name must be one of 'gaussian', 'laplace', 'uniform', got 'cauchy'\.$",
+        match=r"^noise_name must be one of 'gaussian', .*, 'logistic', got 'cauchy'\.$",
     ):
         best_bound("cauchy")
