@@ -17,6 +17,7 @@ __all__ = [
     "RandsmoothError",
     "RandsmoothWarning",
     "TooFewDrawsWarning",
+    "TrainingDivergedError",
     "WeightLeakWarning",
 ]
 
@@ -27,6 +28,31 @@ class RandsmoothError(Exception):
 
 class InvalidFileError(RandsmoothError, ValueError):
     """A file is missing, cut short, corrupted, or not of the expected kind."""
+
+
+class TrainingDivergedError(RandsmoothError, FloatingPointError):
+    """The loss of a net in training is no longer finite; its last good weights are kept.
+
+    Parameters
+    ----------
+    message : str
+        Which term became what, in which batch of which epoch, and what to do.
+
+    net : skorch.NeuralNet
+        The net, with the weights that it had at the end of its last good epoch.
+
+    epoch : int
+        The epoch, from 1.
+
+    batch : int
+        The batch within the epoch, from 1.
+    """
+
+    def __init__(self, message: str, net: Any, epoch: int, batch: int) -> None:
+        super().__init__(message)
+        self.net = net
+        self.epoch = epoch
+        self.batch = batch
 
 
 class CertificationError(RandsmoothError, RuntimeError):

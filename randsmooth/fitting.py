@@ -324,7 +324,7 @@ def _strategy(recipe: Recipe, for_net: bool) -> TrainingStrategy | None:
 
 
 def _filled(strategy: TrainingStrategy, recipe: Recipe) -> TrainingStrategy:
-    if strategy.noise is None:
+    if getattr(strategy, "noise", recipe.noise) is None:
         strategy.set_params(noise=recipe.noise)
     if strategy.random_state is None:
         strategy.set_params(random_state=recipe.seed)

@@ -8,6 +8,7 @@ torch's global generator: call `torch.manual_seed` first to repeat them.
 from randsmooth.models.additive_noise import CIFARNet, MNISTNet
 from randsmooth.models.complement import ComplementEncoding
 from randsmooth.models.layers import Normalize, SameMaxPool2d
+from randsmooth.models.lenet import LeNet
 from randsmooth.models.resnet import BasicBlock, Bottleneck, ResNet20, ResNet50, ResNet110
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Bottleneck",
     "CIFARNet",
     "ComplementEncoding",
+    "LeNet",
     "MNISTNet",
     "Normalize",
     "ResNet20",

@@ -11,12 +11,13 @@ from skorch import NeuralNet
 from torch import Tensor
 
 from randsmooth.noise import Noise
-from randsmooth.training.strategy import TrainingStrategy
+from randsmooth.training.checks import check_count
+from randsmooth.training.noisy import NoisyTraining
 
 __all__ = ["GaussianAugmentation"]
 
 
-class GaussianAugmentation(TrainingStrategy):
+class GaussianAugmentation(NoisyTraining):
     r"""Train on inputs with fresh noise in every batch (Lecuyer et al. 2019; Cohen et al. 2019).
 
     The loss is the net's own at :math:`x + \varepsilon`. Bases that are trained in one go see
@@ -28,6 +29,9 @@ class GaussianAugmentation(TrainingStrategy):
     n_replicas : int, default=10
         Noisy copies of each input for scikit-learn bases. Nets draw fresh noise in every batch and
         ignore it.
+
+    n_draws : int, default=1
+        Noisy copies of each input in every batch of a net.
 
     noise : Noise or None, default=None
         Noise to train with, in the units of the inputs as handed in. None is for
@@ -65,13 +69,34 @@ class GaussianAugmentation(TrainingStrategy):
     """
 
     def __init__(
-        self, n_replicas: int = 10, *, noise: Noise | None = None, random_state: Any = None
+        self,
+        n_replicas: int = 10,
+        *,
+        n_draws: int = 1,
+        noise: Noise | None = None,
+        random_state: Any = None,
     ) -> None:
         super().__init__(noise=noise, random_state=random_state)
         self.n_replicas = n_replicas
+        self.n_draws = n_draws
 
-    def prepare(self, net: NeuralNet, inputs: Tensor, noisy: Tensor) -> Tensor:
-        """Return the batch with its noise.
+    def check(self, net: NeuralNet) -> None:
+        """Refuse a number of draws that is not positive.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net to be trained.
+
+        Raises
+        ------
+        ValueError
+            If `n_draws` is not a positive integer.
+        """
+        check_count("n_draws", self.n_draws)
+
+    def prepare(self, net: NeuralNet, inputs: Tensor, targets: Any) -> Tensor:
+        """Return noisy copies of the batch.
 
         Parameters
         ----------
@@ -81,15 +106,15 @@ class GaussianAugmentation(TrainingStrategy):
         inputs : Tensor of shape (n_rows, ...)
             The batch as the user handed it in.
 
-        noisy : Tensor of shape (n_rows, ...)
-            The batch with fresh noise.
+        targets : Tensor of shape (n_rows, ...)
+            Its targets.
 
         Returns
         -------
-        Tensor of shape (n_rows, ...)
-            The noisy batch.
+        Tensor of shape (n_draws * n_rows, ...)
+            The noisy copies.
         """
-        return noisy
+        return self.corrupted(inputs, self.draw(inputs, self.n_draws))
 
     def replicate(
         self, X: NDArray[Any], generator: np.random.Generator
@@ -117,8 +142,7 @@ class GaussianAugmentation(TrainingStrategy):
         ValueError
             If `n_replicas` is not a positive integer or `noise` is None.
         """
-        if not (isinstance(self.n_replicas, (int, np.integer)) and self.n_replicas >= 1):
-            raise ValueError(f"n_replicas must be a positive integer, got {self.n_replicas!r}.")
+        check_count("n_replicas", self.n_replicas)
         if self.noise is None:
             raise ValueError("noise must be a Noise object such as Gaussian(0.25), got None.")
         rows = np.tile(np.arange(len(X)), self.n_replicas)

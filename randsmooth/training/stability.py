@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 from skorch import NeuralNet
 from torch import Tensor
 
 from randsmooth.noise import Noise
-from randsmooth.training.strategy import TrainingStrategy, log_probabilities
+from randsmooth.training.checks import check_choice, check_count, check_weight
+from randsmooth.training.losses import cross_entropy, kl_divergence, log_probabilities
+from randsmooth.training.noisy import NoisyTraining
 
 __all__ = ["StabilityTraining"]
 
+DIVERGENCES = {"cross_entropy": cross_entropy, "kl": kl_divergence}
 
-class StabilityTraining(TrainingStrategy):
-    r"""Tie the prediction on a noisy input to the prediction on the clean one.
+
+class StabilityTraining(NoisyTraining):
+    r"""Tie the prediction on noisy inputs to the prediction on the clean one.
 
     To the net's own loss on the clean batch, cross-entropy as a rule, it adds
 
     .. math::
 
-        \gamma \, \frac{1}{B} \sum_{i=1}^{B} H\bigl(p(x_i),\, p(x_i + \varepsilon_i)\bigr),
+        \gamma \, \frac{1}{mB} \sum_{k=1}^{m} \sum_{i=1}^{B}
+        H\bigl(p(x_i),\, p(x_i + \varepsilon_{ki})\bigr),
         \qquad H(p, q) = -\sum_j p_j \ln q_j,
 
-    with fresh noise :math:`\varepsilon_i` in every batch and gradients through both arguments
-    (Li et al. [1]_, section 5.1). The noisy input is not clipped. The term is recorded in the
-    history as ``stability_loss``, by batch and by epoch; ``train_loss`` is the whole objective.
+    with fresh noise :math:`\varepsilon_{ki}` in every batch and gradients through both arguments
+    (Li et al. [1]_, section 5.1, with m = 1). The noisy input is not clipped. History has the two
+    terms as ``criterion_loss`` and ``stability_loss``, by batch and by epoch; ``train_loss`` is
+    their sum.
 
     Parameters
     ----------
     gamma : float, default=1.0
         Weight of the term, at least 0. The paper states none; its released code uses 1.
+
+    n_draws : int, default=1
+        Noisy copies m of each input.
+
+    divergence : {"cross_entropy", "kl"}, default="cross_entropy"
+        What ties the predictions. The Kullback-Leibler divergence is the cross-entropy less the
+        entropy of the clean prediction, so that it does not ask for a confident one (Zheng et al.
+        [2]_, equation 8, have the former).
+
+    detach : bool, default=False
+        Whether the clean prediction is a constant in the term.
 
     noise : Noise or None, default=None
         Noise to train with, in the units of the inputs as handed in. None is for
@@ -49,6 +64,9 @@ class StabilityTraining(TrainingStrategy):
     ----------
     .. [1] B. Li, C. Chen, W. Wang and L. Carin, "Certified adversarial robustness with additive
        noise", NeurIPS 2019.
+
+    .. [2] S. Zheng, Y. Song, T. Leung and I. Goodfellow, "Improving the robustness of deep neural
+       networks via stability training", CVPR 2016.
 
     Examples
     --------
@@ -71,53 +89,89 @@ class StabilityTraining(TrainingStrategy):
     2
     """
 
-    history_name: ClassVar[str | None] = "stability_loss"
-
     def __init__(
-        self, gamma: float = 1.0, *, noise: Noise | None = None, random_state: Any = None
+        self,
+        gamma: float = 1.0,
+        *,
+        n_draws: int = 1,
+        divergence: str = "cross_entropy",
+        detach: bool = False,
+        noise: Noise | None = None,
+        random_state: Any = None,
     ) -> None:
         super().__init__(noise=noise, random_state=random_state)
         self.gamma = gamma
+        self.n_draws = n_draws
+        self.divergence = divergence
+        self.detach = detach
 
-    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Check the weight and hook the strategy in.
+    def check(self, net: NeuralNet) -> None:
+        """Refuse parameters that are out of range.
 
         Parameters
         ----------
         net : skorch.NeuralNet
-            The net in training.
-
-        **kwargs
-            What else skorch passes.
+            The net to be trained.
 
         Raises
         ------
         ValueError
-            If `gamma` is negative or not finite.
+            If `gamma` is negative or not finite, `n_draws` is not a positive integer, or
+            `divergence` is unknown.
         """
-        if not (isinstance(self.gamma, (int, float, np.number)) and 0 <= self.gamma < math.inf):
-            raise ValueError(f"gamma must be finite and at least 0, got {self.gamma!r}.")
-        super().on_train_begin(net, **kwargs)
+        check_weight("gamma", self.gamma)
+        check_count("n_draws", self.n_draws)
+        check_choice("divergence", self.divergence, tuple(DIVERGENCES))
 
-    def loss_term(self, net: NeuralNet, outputs: Tensor, noisy_outputs: Any) -> Tensor:
-        """Return gamma times the cross-entropy between clean and noisy predictions.
+    def prepare(self, net: NeuralNet, inputs: Tensor, targets: Any) -> Tensor:
+        """Draw the noise of the batch, and leave the batch as it is.
 
         Parameters
         ----------
         net : skorch.NeuralNet
             The net in training.
 
-        outputs : Tensor of shape (n_rows, ...)
-            What the module returned for the clean batch.
+        inputs : Tensor of shape (n_rows, ...)
+            The batch as the user handed it in.
 
-        noisy_outputs : callable () -> Tensor
-            Passes the noisy batch through the net in training mode.
+        targets : Tensor of shape (n_rows, ...)
+            Its targets.
 
         Returns
         -------
-        Tensor
-            The term, a scalar.
+        Tensor of shape (n_rows, ...)
+            `inputs`.
         """
-        clean = log_probabilities(net, outputs).exp()
-        noisy = log_probabilities(net, noisy_outputs())
-        return -self.gamma * (clean * noisy).sum(dim=1).mean()
+        self.noisy_ = self.corrupted(inputs, self.draw(inputs, self.n_draws))
+        return inputs
+
+    def objective(
+        self, net: NeuralNet, loss: Tensor, outputs: Tensor, targets: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the criterion's loss and gamma times the divergence of noisy predictions.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net in training.
+
+        loss : Tensor
+            The criterion's loss on the clean batch.
+
+        outputs : Tensor of shape (n_rows, ...)
+            What the module returned for it.
+
+        targets : Tensor of shape (n_rows, ...)
+            Its targets.
+
+        Returns
+        -------
+        dict of str to Tensor
+            The two terms.
+        """
+        clean = log_probabilities(net, outputs)
+        noisy = self.log_probabilities(net, self.noisy_)
+        noisy = noisy.reshape(self.n_draws, *clean.shape)
+        target = clean.detach() if self.detach else clean
+        divergence = DIVERGENCES[self.divergence](target.expand_as(noisy), noisy)
+        return {"criterion_loss": loss, "stability_loss": self.gamma * divergence.mean()}

@@ -2,55 +2,75 @@
 
 A strategy is a skorch callback. It works on any skorch net by hand, and `SmoothedClassifier` puts
 one on its own clone of a net. It reaches the training loop in two places only: `prepare` is offered
-the inputs of a training batch, as the user handed them in, and may replace them; `loss_term` may
-return a term that a hook on the criterion adds to the loss. The net's own `infer`, `get_loss`,
-`train_step`, callbacks and optimiser stay in charge, there is one joint backward pass, and whatever
-scales the loss scales the term too.
+the inputs and targets of a training batch, as the user handed them in, and returns the rows to
+train on; `objective` is offered the criterion's loss and returns the named terms whose sum is
+minimised in its place. The net's own `infer`, `get_loss`, `train_step`, callbacks and optimiser
+stay in charge, there is one joint backward pass, and whatever scales the loss scales every term.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
-from skorch import NeuralNet, NeuralNetClassifier
+from skorch import NeuralNet
 from skorch.callbacks import Callback
 from skorch.dataset import unpack_data
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
-from randsmooth.noise import Noise, Stream, block_generator
+from randsmooth.exceptions import TrainingDivergedError
+from randsmooth.noise import Stream, block_generator
+from randsmooth.training.losses import log_probabilities
+from randsmooth.training.perturbation import frozen
 
-__all__ = ["TrainingStrategy", "log_probabilities"]
+__all__ = ["TrainingStrategy"]
 
 
 class TrainingStrategy(Callback):  # type: ignore[misc]
-    """Base of the training strategies; a subclass overrides `prepare`, `loss_term` or both.
+    """Base of the training strategies; a subclass overrides `prepare`, `objective` or both.
+
+    What a subclass keeps on itself for the length of a batch or of a training has a name that ends
+    in an underscore: such attributes are neither parameters nor pickled, unless `saved` names them.
 
     Parameters
     ----------
-    noise : Noise or None, default=None
-        Noise to train with, in the units of the inputs as handed in. None is for
-        `SmoothedClassifier`, which fills in the noise it certifies with.
-
     random_state : int, RandomState instance or None, default=None
-        Seed of the training noise. None draws one, or lets `SmoothedClassifier` choose.
+        Seed of whatever the strategy draws. None draws one, or lets `SmoothedClassifier` choose.
     """
 
-    # Column of the history that holds the extra term; None where there is none.
-    history_name: ClassVar[str | None] = None
+    # Attributes that are pickled although they end in an underscore.
+    saved: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, *, noise: Noise | None = None, random_state: Any = None) -> None:
-        self.noise = noise
+    generator_: np.random.Generator
+    inputs_: Tensor | None
+    targets_: Any
+    outputs_: Tensor | None
+    listening_: bool
+
+    def __init__(self, *, random_state: Any = None) -> None:
         self.random_state = random_state
 
     # -- what a strategy is ------------------------------------------------------------------
 
-    def prepare(self, net: NeuralNet, inputs: Tensor, noisy: Tensor) -> Tensor:
-        """Return the inputs to train on.
+    def check(self, net: NeuralNet) -> None:
+        """Refuse parameters that are out of range, before any training.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net to be trained.
+        """
+
+    def prepare(self, net: NeuralNet, inputs: Tensor, targets: Any) -> Tensor:
+        """Return the rows to train on.
 
         Parameters
         ----------
@@ -58,38 +78,44 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
             The net in training.
 
         inputs : Tensor of shape (n_rows, ...)
-            The batch as the user handed it in.
+            The batch as the user handed it in, on the net's device.
 
-        noisy : Tensor of shape (n_rows, ...)
-            The batch with fresh noise.
+        targets : Tensor of shape (n_rows, ...)
+            Its targets.
 
         Returns
         -------
-        Tensor of shape (n_rows, ...)
-            `inputs` itself, unless overridden.
+        Tensor of shape (n_copies * n_rows, ...)
+            `inputs` itself, unless overridden. Several copies of the batch stand one behind the
+            other, and their targets are repeated.
         """
         return inputs
 
-    def loss_term(self, net: NeuralNet, outputs: Tensor, noisy_outputs: Any) -> Tensor | None:
-        """Return the term to add to the loss of this batch, or None.
+    def objective(
+        self, net: NeuralNet, loss: Tensor, outputs: Tensor, targets: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the terms whose sum is minimised, by the names under which history has them.
 
         Parameters
         ----------
         net : skorch.NeuralNet
             The net in training.
 
-        outputs : Tensor of shape (n_rows, ...)
-            What the module returned for the batch.
+        loss : Tensor
+            What the net's criterion says of the rows it trains on, a scalar.
 
-        noisy_outputs : callable () -> Tensor
-            Passes the noisy batch through the net in training mode.
+        outputs : Tensor of shape (n_copies * n_rows, ...)
+            What the module returned for them.
+
+        targets : Tensor of shape (n_rows, ...)
+            The targets of the batch.
 
         Returns
         -------
-        Tensor or None
-            A scalar; None unless overridden.
+        dict of str to Tensor
+            Scalars; the criterion's loss alone unless overridden.
         """
-        return None
+        return {"criterion_loss": loss}
 
     def replicate(
         self, X: NDArray[Any], generator: np.random.Generator
@@ -114,8 +140,54 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         """
         raise TypeError(
             f"training must be GaussianAugmentation or None for a base that is not a torch module "
-            f"or a skorch net, got {type(self).__name__}."
+            f"or a skorch net, got {type(self).__name__}, which needs gradients."
         )
+
+    # -- what it may ask of the net ----------------------------------------------------------
+
+    def log_probabilities(self, net: NeuralNet, rows: Tensor) -> Tensor:
+        """Return the net's log-probabilities for some rows, in the mode that its module is in.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net in training.
+
+        rows : Tensor of shape (n_rows, ...)
+            The rows.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_classes)
+            Their log-probabilities, with a graph where gradients are enabled.
+        """
+        self.listening_ = True
+        net.infer(rows)
+        self.listening_ = False
+        outputs, self.outputs_ = self.outputs_, None
+        if outputs is None:
+            raise TypeError(
+                f"estimator must call its module in infer, got {type(net).__name__}, "
+                f"whose infer does not call it in training mode."
+            )
+        return log_probabilities(net, outputs)
+
+    @contextmanager
+    def attacking(self, net: NeuralNet) -> Iterator[None]:
+        """Hold the module still: evaluation mode, no gradients of its weights.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net in training.
+
+        Yields
+        ------
+        None
+            While the module is held.
+        """
+        with frozen(net.module_):
+            yield
 
     # -- how it reaches the loop -------------------------------------------------------------
 
@@ -130,23 +202,23 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         **kwargs
             What else skorch passes.
         """
-        if self.noise is None:
-            raise ValueError(
-                f"noise must be a Noise object such as Gaussian(0.25) where {type(self).__name__} "
-                f"is put on a net by hand, got None."
-            )
+        self.check(net)
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31 - 1)
         # Training that goes on draws new noise: the number of epochs behind it picks the block.
         self.generator_ = block_generator(int(seed), Stream.TRAINING, 1 + len(net.history))
+        self.listening_ = False
+        self.term_names_: tuple[str, ...] = ()
+        self.inputs_ = self.targets_ = self.outputs_ = None
         self._unhook()
         self.handles_: list[RemovableHandle] = self._hook(net)
+        self.good_weights_ = _copied(net.module_)
 
     def on_batch_begin(
         self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any
     ) -> None:
-        """Draw the noise of a training batch and let `prepare` replace its inputs.
+        """Let `prepare` replace the inputs of a training batch.
 
         Parameters
         ----------
@@ -162,45 +234,26 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         **kwargs
             What else skorch passes.
         """
-        self.outputs_: Tensor | None = None
-        self.inputs_: Tensor | None = None
+        self.outputs_ = None
+        self.inputs_ = None
         if not training:
             return
-        inputs, _ = unpack_data(batch)
+        inputs, targets = unpack_data(batch)
         if not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
             raise TypeError(
                 f"X must come in batches of one floating-point tensor for {type(self).__name__}, "
                 f"got {type(inputs).__name__}"
                 f"{f' of {inputs.dtype}' if isinstance(inputs, Tensor) else ''}."
             )
-        self.inputs_ = self.noisy_copies(inputs)
-        prepared = self.prepare(net, inputs, self.inputs_)
-        if prepared is not inputs:
-            _replace_inputs(batch, prepared, type(self).__name__)
-
-    def noisy_copies(self, inputs: Tensor) -> Tensor:
-        """Return a batch with fresh noise.
-
-        Parameters
-        ----------
-        inputs : Tensor of shape (n_rows, ...)
-            The batch.
-
-        Returns
-        -------
-        Tensor of shape (n_rows, ...)
-            A noisy copy of each input.
-        """
-        if self.noise is None:  # on_train_begin has refused this already
-            raise ValueError("noise must be a Noise object, got None.")
-        dtype = np.float64 if inputs.dtype == torch.float64 else np.float32
-        shape = tuple(inputs.shape[1:])
-        drawn = self.noise.draw(len(inputs), shape, self.generator_, dtype=dtype)
-        draws = torch.from_numpy(drawn).to(device=inputs.device, dtype=inputs.dtype)
-        return self.noise.corrupted(inputs, draws)
+        self.inputs_ = inputs.to(net.device)
+        self.targets_ = targets.to(net.device) if isinstance(targets, Tensor) else targets
+        prepared = self.prepare(net, self.inputs_, self.targets_)
+        self.outputs_ = None
+        if prepared is not self.inputs_:
+            _replace(batch, prepared, self.targets_, len(inputs), type(self).__name__)
 
     def on_batch_end(self, net: NeuralNet, training: bool = False, **kwargs: Any) -> None:
-        """Make sure that the loss term of a training batch found its way into the loss.
+        """Make sure that the objective of a training batch took the place of the loss.
 
         Parameters
         ----------
@@ -213,7 +266,7 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         **kwargs
             What else skorch passes.
         """
-        if training and self.outputs_ is not None and self.history_name is not None:
+        if training and self.outputs_ is not None and self._changes_the_loss():
             self._unhook()
             raise TypeError(
                 f"estimator must call its criterion in get_loss for {type(self).__name__} to add "
@@ -221,7 +274,7 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
             )
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Record the mean of the loss term over the epoch beside the other losses.
+        """Record the mean of every term over the epoch beside the other losses.
 
         Parameters
         ----------
@@ -231,13 +284,13 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         **kwargs
             What else skorch passes.
         """
-        if self.history_name is None:
-            return
-        batches = [b for b in net.history[-1]["batches"] if self.history_name in b]
-        if batches:
-            sizes = [b["train_batch_size"] for b in batches]
-            terms = [b[self.history_name] for b in batches]
-            net.history.record(self.history_name, float(np.average(terms, weights=sizes)))
+        self.good_weights_ = _copied(net.module_)
+        batches = [batch for batch in net.history[-1]["batches"] if "train_batch_size" in batch]
+        for name in self.term_names_:
+            having = [batch for batch in batches if name in batch]
+            sizes = [batch["train_batch_size"] for batch in having]
+            mean = np.average([batch[name] for batch in having], weights=sizes)
+            net.history.record(name, float(mean))
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Take the hooks off again.
@@ -251,9 +304,14 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
             What else skorch passes.
         """
         self._unhook()
+        self.inputs_ = self.outputs_ = self.targets_ = None
+        self.good_weights_ = {}
+
+    def _changes_the_loss(self) -> bool:
+        return type(self).objective is not TrainingStrategy.objective
 
     def _hook(self, net: NeuralNet) -> list[RemovableHandle]:
-        """Watch the module's training outputs, and add the term to the criterion's loss."""
+        """Watch the module's training outputs, and put the objective in place of the loss."""
         module, criterion = getattr(net, "module_", None), getattr(net, "criterion_", None)
         if not (isinstance(module, nn.Module) and isinstance(criterion, nn.Module)):
             raise TypeError(
@@ -261,35 +319,49 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
                 f"{type(self).__name__}, got {type(net).__name__}."
             )
 
-        def add(criterion: nn.Module, args: Any, loss: Tensor) -> Tensor | None:
-            return self._add_term(net, loss)
+        def minimised(criterion: nn.Module, args: Any, loss: Tensor) -> Tensor | None:
+            return self._minimised(net, loss)
 
-        return [module.register_forward_hook(self._keep), criterion.register_forward_hook(add)]
+        return [
+            module.register_forward_hook(self._keep),
+            criterion.register_forward_hook(minimised),
+        ]
 
     def _keep(self, module: nn.Module, args: Any, outputs: Any) -> None:
-        if module.training and torch.is_grad_enabled():
+        if self.listening_ or (module.training and torch.is_grad_enabled()):
             self.outputs_ = outputs[0] if isinstance(outputs, tuple) else outputs
 
-    def _add_term(self, net: NeuralNet, loss: Tensor) -> Tensor | None:
-        """Return the loss with the term, once for each training pass; None leaves it alone."""
+    def _minimised(self, net: NeuralNet, loss: Tensor) -> Tensor | None:
+        """Return the objective, once for each training pass; None leaves the loss alone."""
         if self.outputs_ is None or self.inputs_ is None:
             return None
         outputs, self.outputs_ = self.outputs_, None
-        term = self.loss_term(net, outputs, lambda: self._noisy_outputs(net))
-        if term is None:
-            return None
-        net.history.record_batch(self.history_name, term.item())
-        return loss + term
+        terms = self.objective(net, loss, outputs, self.targets_)
+        self._record(net, {name: term.item() for name, term in terms.items()})
+        return sum(terms.values(), start=torch.zeros_like(loss)) if len(terms) > 1 else loss
 
-    def _noisy_outputs(self, net: NeuralNet) -> Tensor:
-        net.infer(self.inputs_)
-        outputs, self.outputs_ = self.outputs_, None
-        if outputs is None:
-            raise TypeError(
-                f"estimator must call its module in infer, got {type(net).__name__}, "
-                f"whose infer does not call it in training mode."
-            )
-        return outputs
+    def _record(self, net: NeuralNet, values: Mapping[str, float]) -> None:
+        """Note the terms of a batch; training ends where one is not finite."""
+        if len(values) > 1:
+            self.term_names_ = tuple(dict.fromkeys((*self.term_names_, *values)))
+            for name, value in values.items():
+                net.history.record_batch(name, value)
+        if math.isfinite(math.fsum(values.values())):
+            return
+        epoch, batch = len(net.history), len(net.history[-1]["batches"])
+        if self.good_weights_:
+            net.module_.load_state_dict(self.good_weights_)
+        self._unhook()
+        since = f"the end of epoch {epoch - 1}" if epoch > 1 else "before training"
+        shown = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
+        raise TrainingDivergedError(
+            f"loss must stay finite, got {shown} in batch {batch} of epoch {epoch}. Lower the "
+            f"learning rate, or look for inputs that are not finite. The net with its weights from "
+            f"{since} is in this error's `net`.",
+            net,
+            epoch,
+            batch,
+        )
 
     def _unhook(self) -> None:
         for handle in getattr(self, "handles_", []):
@@ -297,39 +369,37 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         self.handles_ = []
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the parameters: hooks, generators and batches stay behind."""
-        return {name: value for name, value in self.__dict__.items() if not name.endswith("_")}
+        """Return the parameters and what `saved` names: hooks and batches stay behind."""
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if not name.endswith("_") or name in self.saved
+        }
 
 
-def log_probabilities(net: NeuralNet, outputs: Tensor) -> Tensor:
-    """Return the log-probabilities behind a module's outputs, as the net's criterion reads them.
-
-    Parameters
-    ----------
-    net : skorch.NeuralNet
-        The net.
-
-    outputs : Tensor of shape (n_rows, n_classes) or (n_rows,)
-        What its module returned: probabilities for a classifier under ``NLLLoss``, one logit a row
-        under ``BCEWithLogitsLoss``, logits or log-probabilities under anything else.
-
-    Returns
-    -------
-    Tensor of shape (n_rows, n_classes)
-        Log-probabilities.
-    """
-    if isinstance(net.criterion_, nn.BCEWithLogitsLoss):
-        logit = outputs.reshape(len(outputs), -1)[:, :1]
-        return nn.functional.logsigmoid(torch.cat([-logit, logit], dim=1))
-    if isinstance(net.criterion_, nn.NLLLoss) and isinstance(net, NeuralNetClassifier):
-        return torch.log(outputs + torch.finfo(outputs.dtype).eps)
-    return nn.functional.log_softmax(outputs, dim=1)
+def _copied(module: nn.Module) -> dict[str, Any]:
+    """Return a copy of a module's weights, empty as long as a lazy module has none."""
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        return {}
+    return {
+        name: value.clone() if isinstance(value, Tensor) else value
+        for name, value in module.state_dict().items()
+    }
 
 
-def _replace_inputs(batch: Any, inputs: Tensor, strategy: str) -> None:
+def _replace(batch: Any, rows: Tensor, targets: Any, n_rows: int, strategy: str) -> None:
+    """Put other rows into a batch, and its targets once for every copy of the batch."""
     if not isinstance(batch, list):
         raise TypeError(
             f"estimator must make batches that are lists for {strategy} to replace their inputs, "
             f"got {type(batch).__name__}. Return a list from the collate function."
         )
-    batch[0] = inputs
+    if len(rows) % n_rows:
+        raise ValueError(
+            f"{strategy}.prepare must return whole copies of a batch of {n_rows} rows, "
+            f"got {len(rows)}."
+        )
+    batch[0] = rows
+    n_copies = len(rows) // n_rows
+    if n_copies > 1:
+        batch[1] = targets.repeat(n_copies, *[1] * (targets.ndim - 1))
