@@ -9,6 +9,7 @@ from randsmooth.certificates import (
 from randsmooth.classifier import SmoothedClassifier
 from randsmooth.confidence_display import CertifiedConfidenceDisplay
 from randsmooth.confidence_logs import ConfidenceLog, read_confidence_log
+from randsmooth.denoised import DenoisedClassifier, DiffusionDenoiser
 from randsmooth.display import CertifiedAccuracyDisplay
 from randsmooth.draws_display import DrawsDisplay
 from randsmooth.logs import CertificationLog, check_log, read_log
@@ -28,6 +29,8 @@ __all__ = [
     "CertifiedConfidenceDisplay",
     "ConfidenceCertificates",
     "ConfidenceLog",
+    "DenoisedClassifier",
+    "DiffusionDenoiser",
     "DrawsDisplay",
     "SmoothedClassifier",
     "TwoStage",

@@ -37,8 +37,8 @@ def frozen_classes(estimator: Any, X: NDArray[Any], y: NDArray[Any], device: str
     Returns
     -------
     ndarray of shape (n_classes,)
-        A scikit-learn classifier's own classes. For a net the sorted labels of `y` where their
-        number is that of its columns, else 0 to K - 1.
+        A scikit-learn classifier's own classes, or a module's that has some. For another net the
+        sorted labels of `y` where their number is that of its columns, else 0 to K - 1.
 
     Raises
     ------
@@ -50,7 +50,9 @@ def frozen_classes(estimator: Any, X: NDArray[Any], y: NDArray[Any], device: str
     """
     _check_trained(estimator)
     seen = np.unique(y)
-    if not is_net(estimator):
+    if not is_net(estimator) or (
+        isinstance(estimator, nn.Module) and hasattr(estimator, "classes_")
+    ):
         classes = np.asarray(estimator.classes_)
         _check_known(seen, classes, "Hand fit labels that the trained estimator knows.")
         return classes

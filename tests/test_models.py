@@ -14,6 +14,7 @@ from randsmooth.models import (
     BasicBlock,
     Bottleneck,
     CIFARNet,
+    LeNet,
     MNISTNet,
     Normalize,
     ResNet20,
@@ -32,6 +33,7 @@ def n_parameters(net: nn.Module) -> int:
     [
         (MNISTNet, 3_382_346),  # the model files of the published code
         (CIFARNet, 1_025_642),
+        (LeNet, 431_080),
         (ResNet20, 272_474),  # He et al.: 0.27M, without the 1x1 shortcuts
         (ResNet110, 1_730_714),  # He et al.: 1.7M
         (ResNet50, 25_557_032),  # torchvision
@@ -53,6 +55,7 @@ def test_shortcuts_are_the_only_parameters_beyond_the_residual_networks_of_the_p
     ("net", "shape"),
     [
         (MNISTNet(n_classes=3), (1, 28, 28)),
+        (LeNet(n_classes=3), (1, 28, 28)),
         (CIFARNet(n_classes=3, width=0.1), (3, 32, 32)),
         (ResNet20(n_classes=3), (3, 32, 32)),
         (ResNet50(n_classes=3), (3, 64, 64)),
@@ -72,7 +75,7 @@ def test_networks_in_eval_mode_treat_each_image_alone():
             assert_allclose(net(X)[1:2], net(X[1:2]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", [MNISTNet, CIFARNet, ResNet20, ResNet110, ResNet50])
+@pytest.mark.parametrize("architecture", [MNISTNet, LeNet, CIFARNet, ResNet20, ResNet110, ResNet50])
 @pytest.mark.parametrize("n_classes", [0, -1, 2.0, "ten"])
 def test_a_number_of_classes_that_is_no_positive_integer_is_refused(architecture, n_classes):
     with pytest.raises(ValueError, match=r"n_classes must be an integer of at least 1, got "):
@@ -108,6 +111,16 @@ def test_mnist_net_has_the_layers_of_the_paper():
         "Dropout(p=0.5, inplace=False)",
         "Linear(in_features=128, out_features=10)",
     ]
+
+
+def test_lenet_is_the_published_network_although_it_pools_before_relu():
+    net = LeNet().eval()
+    x = torch.rand(4, 1, 28, 28)
+    h = nn.functional.max_pool2d(net.conv1(x).relu(), 2)
+    h = nn.functional.max_pool2d(net.conv2(h).relu(), 2)
+    assert h.shape == (4, 50, 4, 4)
+    expected = net.logits(net.dense(h.flatten(1)).relu())
+    assert torch.equal(net(x), expected)
 
 
 def test_cifar_net_halves_the_image_twice_and_averages_the_last_channels():

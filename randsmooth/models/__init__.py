@@ -7,6 +7,7 @@ torch's global generator: call `torch.manual_seed` first to repeat them.
 
 from randsmooth.models.additive_noise import CIFARNet, MNISTNet
 from randsmooth.models.complement import ComplementEncoding
+from randsmooth.models.denoiser import DenseDenoiser, DnCNN
 from randsmooth.models.layers import Normalize, SameMaxPool2d
 from randsmooth.models.lenet import LeNet
 from randsmooth.models.resnet import BasicBlock, Bottleneck, ResNet20, ResNet50, ResNet110
@@ -16,6 +17,8 @@ __all__ = [
     "Bottleneck",
     "CIFARNet",
     "ComplementEncoding",
+    "DenseDenoiser",
+    "DnCNN",
     "LeNet",
     "MNISTNet",
     "Normalize",

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 __all__ = ["Ball", "as_tensor", "ascend", "frozen", "steepest_step", "warmed_up"]
 
@@ -33,7 +34,8 @@ def frozen(module: nn.Module) -> Iterator[None]:
         While the module is frozen.
     """
     modes = [(part, part.training) for part in module.modules()]
-    flags = [(p, p.requires_grad) for p in module.parameters()]
+    # Parameters of a lazy module that saw no batch yet have no flag to set.
+    flags = [(p, p.requires_grad) for p in module.parameters() if not is_lazy(p)]
     try:
         for part, _ in modes:
             part.training = False

@@ -142,7 +142,7 @@ class StabilityTraining(NoisyTraining):
         Tensor of shape (n_rows, ...)
             `inputs`.
         """
-        self.noisy_ = self.corrupted(inputs, self.draw(inputs, self.n_draws))
+        self.draws_ = self.draw(inputs, self.n_draws)
         return inputs
 
     def objective(
@@ -170,7 +170,7 @@ class StabilityTraining(NoisyTraining):
             The two terms.
         """
         clean = log_probabilities(net, outputs)
-        noisy = self.log_probabilities(net, self.noisy_)
+        noisy = self.log_probabilities(net, self.corrupted(self.inputs_, self.draws_))
         noisy = noisy.reshape(self.n_draws, *clean.shape)
         target = clean.detach() if self.detach else clean
         divergence = DIVERGENCES[self.divergence](target.expand_as(noisy), noisy)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -50,13 +50,30 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
     saved: ClassVar[tuple[str, ...]] = ()
 
     generator_: np.random.Generator
-    inputs_: Tensor | None
+    inputs_: Tensor
+    active_: bool
     targets_: Any
     outputs_: Tensor | None
     listening_: bool
 
     def __init__(self, *, random_state: Any = None) -> None:
         self.random_state = random_state
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters.
+
+        Parameters
+        ----------
+        **params
+            Values by name.
+
+        Returns
+        -------
+        TrainingStrategy
+            The strategy itself, which skorch's callbacks do not return.
+        """
+        super().set_params(**params)
+        return self
 
     # -- what a strategy is ------------------------------------------------------------------
 
@@ -162,8 +179,10 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
             Their log-probabilities, with a graph where gradients are enabled.
         """
         self.listening_ = True
-        net.infer(rows)
-        self.listening_ = False
+        try:
+            net.infer(rows)
+        finally:
+            self.listening_ = False
         outputs, self.outputs_ = self.outputs_, None
         if outputs is None:
             raise TypeError(
@@ -210,7 +229,8 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         self.generator_ = block_generator(int(seed), Stream.TRAINING, 1 + len(net.history))
         self.listening_ = False
         self.term_names_: tuple[str, ...] = ()
-        self.inputs_ = self.targets_ = self.outputs_ = None
+        self.active_ = False
+        self.outputs_ = None
         self._unhook()
         self.handles_: list[RemovableHandle] = self._hook(net)
         self.good_weights_ = _copied(net.module_)
@@ -235,7 +255,7 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
             What else skorch passes.
         """
         self.outputs_ = None
-        self.inputs_ = None
+        self.active_ = training
         if not training:
             return
         inputs, targets = unpack_data(batch)
@@ -304,7 +324,7 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
             What else skorch passes.
         """
         self._unhook()
-        self.inputs_ = self.outputs_ = self.targets_ = None
+        self.outputs_ = None
         self.good_weights_ = {}
 
     def _changes_the_loss(self) -> bool:
@@ -333,16 +353,19 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
 
     def _minimised(self, net: NeuralNet, loss: Tensor) -> Tensor | None:
         """Return the objective, once for each training pass; None leaves the loss alone."""
-        if self.outputs_ is None or self.inputs_ is None:
+        if self.outputs_ is None or not self.active_:
             return None
         outputs, self.outputs_ = self.outputs_, None
         terms = self.objective(net, loss, outputs, self.targets_)
         self._record(net, {name: term.item() for name, term in terms.items()})
-        return sum(terms.values(), start=torch.zeros_like(loss)) if len(terms) > 1 else loss
+        total, *others = terms.values()
+        for term in others:
+            total = total + term
+        return total
 
     def _record(self, net: NeuralNet, values: Mapping[str, float]) -> None:
         """Note the terms of a batch; training ends where one is not finite."""
-        if len(values) > 1:
+        if self._changes_the_loss():
             self.term_names_ = tuple(dict.fromkeys((*self.term_names_, *values)))
             for name, value in values.items():
                 net.history.record_batch(name, value)

@@ -73,6 +73,27 @@ def test_an_objective_may_leave_the_criterion_out() -> None:
     assert "criterion_loss" not in row
 
 
+class Single(TrainingStrategy):
+    """One term in place of the criterion's."""
+
+    def objective(self, net, loss, outputs, targets):
+        return {"size_loss": outputs.square().mean()}
+
+
+def test_a_single_term_takes_the_place_of_the_loss_and_is_recorded() -> None:
+    trained = net(Single()).fit(X, y)
+    torch.manual_seed(0)
+    size = nn.Linear(5, 3)(torch.from_numpy(X)).square().mean().item()
+    assert trained.history[-1]["size_loss"] == pytest.approx(size, rel=1e-6)
+    assert trained.history[-1]["train_loss"] == pytest.approx(size, rel=1e-6)
+
+
+def test_setting_parameters_returns_the_strategy() -> None:
+    strategy = StabilityTraining()
+    assert strategy.set_params(gamma=3.0) is strategy
+    assert strategy.gamma == 3.0
+
+
 class Halved(TrainingStrategy):
     def prepare(self, net, inputs: Tensor, targets: Any) -> Tensor:
         return inputs[:13]
@@ -198,10 +219,9 @@ def test_an_attack_leaves_modes_and_flags_as_it_found_them() -> None:
     module.train()
     module[1].eval()
     module[0].bias.requires_grad_(False)
-    with pytest.raises(RuntimeError, match="stop"), frozen(module):
+    with frozen(module):
         assert not any(part.training for part in module.modules())
         assert not any(p.requires_grad for p in module.parameters())
-        raise RuntimeError("stop")
     assert [part.training for part in module] == [True, False, True, True]
     assert [p.requires_grad for p in module.parameters()].count(False) == 1
     assert not module[0].bias.requires_grad
