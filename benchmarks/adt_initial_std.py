@@ -139,14 +139,14 @@ def main() -> None:
         Path("docs/results/adt_initial_std.rst"),
         "Where distributional training starts its ascent",
         "Made by ``python benchmarks/adt_initial_std.py``: scikit-learn's digits, "
-        f"{len(x)} test images, a net of two hidden layers of 64, l-infinity {EPS:g}. The ascent of "
-        '``AdversarialDistributionalTraining("exp")`` searches for the worst distribution of each '
-        f"image; loss and accuracy are those of one fresh sample an image, over {N_REPEATS} "
+        f"{len(x)} test images, a net of two hidden layers of 64, l-infinity {EPS:g}. The ascent "
+        'of ``AdversarialDistributionalTraining("exp")`` searches for the worst distribution of '
+        f"each image; loss and accuracy are those of one fresh sample an image, over {N_REPEATS} "
         "searches. PGD stands beside, from a random point of the ball. A pass is one forward and "
-        "backward pass of one image.",
-        "A net trained on clean images",
+        "backward pass of one image. Published: ln 2, 7 steps, 5 samples, entropy weight 0.01.",
+        "**A net trained on clean images**",
         study(plain, x, targets),
-        f"The same net trained against PGD (l-infinity {EPS:g}, ten steps)",
+        f"**The same net trained against PGD** (l-infinity {EPS:g}, ten steps)",
         study(robust, x, targets),
     )
 

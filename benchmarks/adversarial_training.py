@@ -39,7 +39,6 @@ from randsmooth.training.trades import TRADES
 from tables import rest_table, write_page
 
 BATCH_SIZE = 128
-WARM_UP = 2  # epochs until the radius is reached
 
 ATTACKS = {
     "PGD-20": Gradient(20, 0.0375, log_loss),
@@ -89,23 +88,23 @@ class BrainFloatStrided(Strided):
             return super().forward(x.contiguous(memory_format=torch.channels_last)).float()
 
 
-def distributional(variant: str) -> Callable[[float, int], TrainingStrategy]:
-    def strategy(eps: float, seed: int) -> TrainingStrategy:
+def distributional(variant: str) -> Callable[[float, int, int], TrainingStrategy]:
+    def strategy(eps: float, warm_up: int, seed: int) -> TrainingStrategy:
         from randsmooth.training.adversarial_distributional import (
             AdversarialDistributionalTraining,
         )
 
         return AdversarialDistributionalTraining(
-            variant, eps=eps, warm_up=WARM_UP, random_state=seed
+            variant, eps=eps, warm_up=warm_up, random_state=seed
         )
 
     return strategy
 
 
-METHODS: Mapping[str, Callable[[float, int], TrainingStrategy | None]] = {
-    "plain": lambda eps, seed: None,
-    "AT": lambda eps, seed: AdversarialTraining(eps, warm_up=WARM_UP, random_state=seed),
-    "TRADES": lambda eps, seed: TRADES(6.0, eps, warm_up=WARM_UP, random_state=seed),
+METHODS: Mapping[str, Callable[[float, int, int], TrainingStrategy | None]] = {
+    "plain": lambda eps, warm_up, seed: None,
+    "AT": lambda eps, warm_up, seed: AdversarialTraining(eps, warm_up=warm_up, random_state=seed),
+    "TRADES": lambda eps, warm_up, seed: TRADES(6.0, eps, warm_up=warm_up, random_state=seed),
     "ADT-EXP": distributional("exp"),
     "ADT-EXP-AM": distributional("exp-am"),
     "ADT-IMP-AM": distributional("imp-am"),
@@ -152,7 +151,7 @@ def untrained(
     method: str, args: argparse.Namespace, seed: int, epochs: int, n_batches: int
 ) -> NeuralNetClassifier:
     """Return a net whose learning rate falls to zero over the second half of its training."""
-    strategy = METHODS[method](args.eps, seed)
+    strategy = METHODS[method](args.eps, args.warm_up, seed)
     total = epochs * n_batches
     schedule = LRScheduler(
         "LambdaLR", lr_lambda=lambda batch: min(1.0, 2 - 2 * batch / total), step_every="batch"
@@ -221,7 +220,7 @@ def attacked(name: str, args: argparse.Namespace, data: Data) -> dict[str, float
 def complete(method: str, seed: int, args: argparse.Namespace, data: Data) -> None:
     """Train and attack one network, as far as the cache does not have it."""
     epochs = affordable_epochs(method, args, data, args.cache)
-    name = f"{method}_e{epochs}_s{seed}"
+    name = f"{method}_e{epochs}_w{args.warm_up}_lr{args.lr:g}_s{seed}"
     if args.n_train < 60_000:
         name = f"{name}_n{args.n_train}"
     record = args.cache / f"{name}_on_{args.n_test}.json"
@@ -320,7 +319,7 @@ def report(args: argparse.Namespace) -> None:
         f"minutes are processor time on one of {machine()}.",
         "Every network has two strided convolutions of 64 channels and 128 dense units and is "
         f"trained by Adam ({args.lr:g}, falling to zero over the second half) in batches of "
-        f"{BATCH_SIZE}, with the radius reached after {WARM_UP} epochs. The gradient attacks start "
+        f"{BATCH_SIZE}; the radius is reached in epoch {args.warm_up}. The gradient attacks start "
         "at random in the ball and keep the last of 20 steps of 0.0375, or of 40 or 100 steps of "
         "0.01; C&W climbs the margin of the logits instead of the log-loss; FeaAttack pulls the "
         f"last hidden features towards those of {targets} images of other classes, 50 steps of "
@@ -341,6 +340,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=None, help="instead of --minutes")
     parser.add_argument("--minutes", type=float, default=40.0, help="processor time a network")
     parser.add_argument("--eps", type=float, default=0.3)
+    parser.add_argument("--warm-up", type=int, default=5, help="epoch that reaches the radius")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--n-train", type=int, default=60_000)
     parser.add_argument("--n-test", type=int, default=1000)

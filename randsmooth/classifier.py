@@ -75,9 +75,10 @@ class SmoothedClassifier(
         :math:`\ell_1`; further names are in `randsmooth.noise.NOISES`. A `Noise` object carries
         its own scale, and `sigma` is not used, unless it leaves its scale open.
 
-    training : {"auto", "stability", "augmentation"}, TrainingStrategy or None, default="auto"
+    training : str, TrainingStrategy or None, default="auto"
         How to train for the noise. "auto" is stability training for torch and skorch bases and
-        augmentation by noisy copies for others; None trains on the inputs as they are.
+        augmentation by noisy copies for others; further names are those of
+        `randsmooth.training.STRATEGIES`. None trains on the inputs as they are.
 
     bound : str or callable, default="auto"
         From probabilities to radius: a name in `randsmooth.bounds.BOUNDS`, "auto" for the tightest

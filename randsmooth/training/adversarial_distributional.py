@@ -66,8 +66,8 @@ class AdversarialDistributionalTraining(GeneratorStrategy):
       learns to guess z, and its mean code length U, in nats per dimension, bounds the diversity.
       ``entropy_loss`` is :math:`\lambda \max(0, U - U_0)`, which generator and posterior descend.
 
-    Generator and posterior, with their optimisers, are pickled with the strategy. Training that goes
-    on continues with them; ``fit`` and ``clone`` start afresh.
+    Generator and posterior are pickled with the strategy, and their optimisers with them. Training
+    that goes on continues with them; ``fit`` and ``clone`` start afresh.
 
     Parameters
     ----------
@@ -229,10 +229,9 @@ class AdversarialDistributionalTraining(GeneratorStrategy):
         Raises
         ------
         ValueError
-            If `variant` is unknown, `eps`, `step_size`, `initial_std` or `generator_lr` is not
-            positive and finite, `entropy_weight` is negative, a number of steps, samples, channels
-            or dimensions is not a positive integer, `entropy_threshold` is not finite, `clip_range`
-            is no range, or `warm_up` is negative or no integer.
+            If `variant` is unknown, a length, rate or deviation is not positive, `entropy_weight`
+            is negative, a number is not a positive integer, `entropy_threshold` is not finite,
+            `clip_range` is no range, or `warm_up` is negative or no integer.
 
         TypeError
             If `generator` or `posterior` is neither a module nor something that builds one.
@@ -284,14 +283,12 @@ class AdversarialDistributionalTraining(GeneratorStrategy):
         Returns
         -------
         Tensor of shape (n_rows, ...)
-            The perturbed inputs, in the balls around `inputs` and in the clip range. Those of a
-            generator ask for their gradient.
+            The perturbed inputs, in the balls around `inputs` and in the clip range.
 
         Raises
         ------
         ValueError
-            If an input lies outside the clip range, or `generator` or `posterior` returns a wrong
-            shape.
+            If an input lies outside the clip range, or a network returns a wrong shape.
         """
         check_inputs_in_range(inputs, self.clip_range)
         eps = warmed_up(self.eps, len(net.history), self.warm_up)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from randsmooth.noise import Stream, block_generator
 from randsmooth.training.adversarial_distributional import AdversarialDistributionalTraining
 
-SEED, EPS, STEP = 3, 0.2, 0.3
+SEED, EPS = 3, 0.2
 VARIANTS = ["exp", "exp-am", "imp-am"]
 SHAPES = {"table": (5,), "series": (2, 3), "image": (1, 3, 3)}
 
@@ -85,16 +85,25 @@ def stepped(module: nn.Module) -> Tensor:
     return torch.cat([(p - 0.1 * p.grad).detach().ravel() for p in module.parameters()])
 
 
+OPTIONS = {"initial_std": 0.05, "step_size": 0.1, "accumulate_gradients": True}
+
+
+@pytest.mark.parametrize("options", [{}, OPTIONS])
 @pytest.mark.parametrize("entropy_weight", [None, 0.0, 0.7])
 @pytest.mark.parametrize("kind", SHAPES)
-def test_an_explicit_step_is_that_of_the_algorithm_by_hand(kind: str, entropy_weight) -> None:
+def test_an_explicit_step_is_that_of_the_algorithm_by_hand(
+    kind: str, entropy_weight: float | None, options: dict[str, Any]
+) -> None:
     X, y = data(kind)
-    trained = net(adt(entropy_weight=entropy_weight), module__kind=kind).fit(X, y)
+    trained = net(adt(entropy_weight=entropy_weight, **options), module__kind=kind).fit(X, y)
 
     generator = block_generator(SEED, Stream.TRAINING, 1)
     x, targets, module = torch.from_numpy(X), torch.from_numpy(y), start(kind)
     weight = 0.01 if entropy_weight is None else entropy_weight
+    step = options.get("step_size", 0.3)
     mean, rho = torch.zeros_like(x), torch.zeros_like(x)
+    rho += math.log(math.expm1(options.get("initial_std", math.log(2))))
+    totals = [torch.zeros_like(x), torch.zeros_like(x)]
     for _ in range(3):
         mean.requires_grad_()
         rho.requires_grad_()
@@ -105,9 +114,11 @@ def test_an_explicit_step_is_that_of_the_algorithm_by_hand(kind: str, entropy_we
             rows = (x + EPS * a).clamp(0, 1)
             entropy = (r**2 / 2 + std.log() + (1 - a**2).log()).flatten(1).mean(1)
             value = value + (cross_entropy(module, rows, targets) + weight * entropy).sum()
-        by_mean, by_rho = torch.autograd.grad(value, [mean, rho])
-        mean = (mean + STEP * by_mean.sign()).detach()
-        rho = (rho + STEP * by_rho.sign()).detach()
+        found = torch.autograd.grad(value, [mean, rho])
+        totals = [t + g if options else g for t, g in zip(totals, found, strict=True)]
+        mean, rho = (
+            (p + step * g.sign()).detach() for p, g in zip((mean, rho), totals, strict=True)
+        )
     r = torch.from_numpy(generator.standard_normal(X.shape))
     rows = (x + EPS * (mean + rho.exp().log1p() * r).tanh()).clamp(0, 1)
     loss = cross_entropy(module, rows, targets).mean()
@@ -127,10 +138,12 @@ class Played:
         self.networks = strategy.architecture().build(self.x, seed)
         first = self.gradient(self.x)
         second = self.gradient((self.x + EPS * first.sign()).clamp(0, 1))
-        scaled = [
-            g / g.square().flatten(1).mean(1).sqrt().reshape(-1, *[1] * (g.ndim - 1))
-            for g in (first, second)
-        ]
+        scaled = [first / len(X), second / len(X)]
+        if strategy.normalize_gradients:
+            scaled = [
+                g / g.square().flatten(1).mean(1).sqrt().reshape(-1, *[1] * (g.ndim - 1))
+                for g in scaled
+            ]
         parts = [self.x, *scaled]
         self.features = torch.cat([p if kind == "image" else p.flatten(1) for p in parts], 1)
 
@@ -166,15 +179,22 @@ def first_gradients(trained: NeuralNet) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize("entropy_weight", [0.0, 0.5])
-def test_the_amortised_generator_climbs_what_the_net_descends(kind: str, entropy_weight) -> None:
-    strategy = adt("exp-am", entropy_weight=entropy_weight)
+@pytest.mark.parametrize(
+    ("entropy_weight", "std", "normalize"),
+    [(0.0, math.log(2), True), (0.5, math.log(2), True), (0.5, 0.1, False)],
+)
+def test_the_amortised_generator_climbs_what_the_net_descends(
+    kind: str, entropy_weight: float, std: float, normalize: bool
+) -> None:
+    strategy = adt(
+        "exp-am", entropy_weight=entropy_weight, initial_std=std, normalize_gradients=normalize
+    )
     trained = net(strategy, module__kind=kind).fit(*data(kind))
     played = Played(strategy, kind)
     output = played.networks["generator"](played.features)
     r = torch.from_numpy(played.random.standard_normal(played.x.shape))
     mean, rho = (part.reshape(r.shape) for part in output.chunk(2, 1))
-    std = nn.functional.softplus(rho)
+    std = nn.functional.softplus(rho + math.log(math.expm1(std)))
     u = mean + std * r
     density = torch.distributions.TransformedDistribution(
         torch.distributions.Normal(mean, std),

@@ -265,6 +265,19 @@ def test_a_net_that_passes_no_gradient_on_is_refused() -> None:
         net(adt(), kind=Detached).fit(X, y)
 
 
+class OwnLoss(NeuralNetClassifier):
+    """A net whose loss does not go through its criterion."""
+
+    def get_loss(self, y_pred, y_true, X=None, training=False):
+        return nn.functional.cross_entropy(y_pred, y_true)
+
+
+def test_a_net_that_never_calls_its_criterion_is_refused_where_a_term_is_added() -> None:
+    net(adt("exp"), kind=OwnLoss).fit(X, y)
+    with pytest.raises(TypeError, match=r"^estimator must call its criterion in get_loss"):
+        net(adt("exp-am"), kind=OwnLoss).fit(X, y)
+
+
 def test_a_base_that_names_no_architecture_is_refused() -> None:
     with pytest.raises(NotImplementedError, match=r"^GeneratorStrategy must override architecture"):
         GeneratorStrategy().architecture()

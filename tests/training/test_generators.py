@@ -132,6 +132,10 @@ def test_a_lazy_module_is_given_its_shape_and_a_module_is_copied() -> None:
     before = copy.deepcopy(given.state_dict())
     lazy = Architecture(nn.LazyLinear(8), None, 1, 0).build(torch.zeros(2, 4), 0)["generator"]
     assert lazy.weight.shape == (8, 12)
+    state = torch.get_rng_state()
+    both = Architecture(nn.LazyLinear(4), nn.LazyLinear(6), 1, 3).build(torch.zeros(2, 4), 0)
+    assert both["posterior"].weight.shape == (6, 4)
+    assert torch.equal(torch.get_rng_state(), state)
     network = Architecture(given, None, 1, 0).build(torch.zeros(2, 4), 0)["generator"]
     assert network is not given
     assert torch.equal(network.weight, before["weight"])
@@ -191,7 +195,9 @@ def test_pickled_networks_go_on_as_if_they_had_never_been_pickled() -> None:
 
 def test_networks_and_their_optimiser_follow_a_tensor() -> None:
     networks = trained()
+    networks.networks.eval()
     networks.follow(torch.zeros((), dtype=torch.float64), 1e-3)
+    assert all(part.training for part in networks.networks.modules())
     assert step(networks, torch.float64).dtype == torch.float64
     states = networks.optimizer.state.values()
     assert all(state["exp_avg"].dtype == torch.float64 for state in states)
