@@ -26,11 +26,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from linf_attacks import Feature, Gradient, log_loss, margin, right
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor, nn
 
+from linf_attacks import Feature, Gradient, log_loss, margin, right
 from measuring import machine
 from randsmooth.datasets import fetch_mnist
 from randsmooth.training import TrainingStrategy

@@ -391,8 +391,8 @@ def test_a_strategy_clones_and_pickles_without_its_batch(data) -> None:
 
 def test_the_smoothed_classifier_trains_with_it(data) -> None:
     X, y = data[0].astype(np.float32), data[1]
-    module = smooth().float()
-    clf = SmoothedClassifier(module, training=TRADES(eps=0.1), random_state=0).fit(X, y)
+    module, strategy = smooth().float(), TRADES(eps=0.1, n_steps=2)
+    clf = SmoothedClassifier(module, training=strategy, random_state=0).fit(X, y)
     assert "robustness_loss" in clf.estimator_.history[-1]
-    again = SmoothedClassifier(module, training=TRADES(eps=0.1), random_state=0).fit(X, y)
+    again = SmoothedClassifier(module, training=strategy, random_state=0).fit(X, y)
     assert clf.estimator_.history[-1]["train_loss"] == again.estimator_.history[-1]["train_loss"]
