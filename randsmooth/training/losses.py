@@ -6,12 +6,14 @@ Everything here is differentiable in its arguments and reduces over the classes 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from skorch import NeuralNet, NeuralNetClassifier
 from torch import Tensor, nn
 
 __all__ = [
+    "DIVERGENCES",
     "cross_entropy",
     "entropy",
     "kl_divergence",
@@ -118,6 +120,13 @@ def entropy(log_p: Tensor) -> Tensor:
         The entropies, in nats.
     """
     return cross_entropy(log_p, log_p)
+
+
+DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "kl": kl_divergence,
+}
+"""What may tie two predictions, by the names that strategies give as `divergence`."""
 
 
 def mean_log_probabilities(log_p: Tensor) -> Tensor:

@@ -9,12 +9,10 @@ from torch import Tensor
 
 from randsmooth.noise import Noise
 from randsmooth.training.checks import check_choice, check_count, check_weight
-from randsmooth.training.losses import cross_entropy, kl_divergence, log_probabilities
+from randsmooth.training.losses import DIVERGENCES, log_probabilities
 from randsmooth.training.noisy import NoisyTraining
 
 __all__ = ["StabilityTraining"]
-
-DIVERGENCES = {"cross_entropy": cross_entropy, "kl": kl_divergence}
 
 
 class StabilityTraining(NoisyTraining):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from itertools import takewhile
 from types import CodeType
@@ -19,15 +19,10 @@ from randsmooth.training.checks import (
     check_positive,
     check_weight,
 )
-from randsmooth.training.losses import cross_entropy, kl_divergence, log_probabilities
+from randsmooth.training.losses import DIVERGENCES, log_probabilities
 from randsmooth.training.perturbation import as_tensor
 
 __all__ = ["TRADES"]
-
-DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "kl": kl_divergence,
-    "cross_entropy": cross_entropy,
-}
 
 
 class TRADES(AdversarialStrategy):
@@ -161,7 +156,7 @@ class TRADES(AdversarialStrategy):
         """
         check_weight("beta", self.beta)
         check_positive("start_scale", self.start_scale)
-        check_choice("divergence", self.divergence, tuple(DIVERGENCES))
+        check_choice("divergence", self.divergence, ("kl", "cross_entropy"))
         super().check(net)
 
     def prepare(self, net: NeuralNet, inputs: Tensor, targets: Any) -> Tensor:
