@@ -7,8 +7,9 @@ training, several seeds each, attacks what they have learned, and writes a table
     python benchmarks/adversarial_training.py --data-home DIR --cache DIR --minutes 40
 
 Each method gets as many epochs as fit into the minutes of processor time, judged by a few batches
-(``--epochs`` fixes their number instead). Weights and one row of figures a network stay in the
-cache, so that an interrupted run goes on and ``--report-only`` makes the report again.
+(``--epochs`` fixes their number instead). Weights stay in the cache, and every finished row in
+``adversarial_training.json`` beside the table, so that an interrupted run goes on and rows come
+together from several runs; ``--report-only`` makes the report again.
 
 The training passes run in bfloat16 where gradients are on, which processors with matrix units do
 two to three times as fast; the networks are attacked in single precision.
@@ -33,12 +34,16 @@ from torch import Tensor, nn
 from linf_attacks import Feature, Gradient, log_loss, margin, right
 from measuring import machine
 from randsmooth.datasets import fetch_mnist
-from randsmooth.training import TrainingStrategy
-from randsmooth.training.adversarial import AdversarialTraining
-from randsmooth.training.trades import TRADES
-from tables import rest_table, write_page
+from randsmooth.training import (
+    TRADES,
+    AdversarialDistributionalTraining,
+    AdversarialTraining,
+    TrainingStrategy,
+)
+from tables import add_row, read_rows, rest_table, write_page
 
 BATCH_SIZE = 128
+NAME = "adversarial_training"
 
 ATTACKS = {
     "PGD-20": Gradient(20, 0.0375, log_loss),
@@ -88,26 +93,39 @@ class BrainFloatStrided(Strided):
             return super().forward(x.contiguous(memory_format=torch.channels_last)).float()
 
 
-def distributional(variant: str) -> Callable[[float, int, int], TrainingStrategy]:
+@dataclass(frozen=True)
+class Method:
+    """A strategy, given the radius, the epoch that reaches it and the seed."""
+
+    strategy: Callable[[float, int, int], TrainingStrategy | None]
+    settings: str = ""
+
+
+def distributional(variant: str, settings: str, **parameters: Any) -> Method:
     def strategy(eps: float, warm_up: int, seed: int) -> TrainingStrategy:
-        from randsmooth.training.adversarial_distributional import (
-            AdversarialDistributionalTraining,
-        )
-
         return AdversarialDistributionalTraining(
-            variant, eps=eps, warm_up=warm_up, random_state=seed
+            variant, eps=eps, warm_up=warm_up, random_state=seed, **parameters
         )
 
-    return strategy
+    return Method(strategy, settings)
 
 
-METHODS: Mapping[str, Callable[[float, int, int], TrainingStrategy | None]] = {
-    "plain": lambda eps, warm_up, seed: None,
-    "AT": lambda eps, warm_up, seed: AdversarialTraining(eps, warm_up=warm_up, random_state=seed),
-    "TRADES": lambda eps, warm_up, seed: TRADES(6.0, eps, warm_up=warm_up, random_state=seed),
-    "ADT-EXP": distributional("exp"),
-    "ADT-EXP-AM": distributional("exp-am"),
-    "ADT-IMP-AM": distributional("imp-am"),
+METHODS: Mapping[str, Method] = {
+    "plain": Method(lambda eps, warm_up, seed: None),
+    "AT": Method(
+        lambda eps, warm_up, seed: AdversarialTraining(eps, warm_up=warm_up, random_state=seed),
+        "10 steps",
+    ),
+    "TRADES": Method(
+        lambda eps, warm_up, seed: TRADES(6.0, eps, warm_up=warm_up, random_state=seed),
+        "beta 6, 10 steps",
+    ),
+    "ADT-EXP": distributional(
+        "exp", "initial_std 0.1, 7 steps, 1 sample", initial_std=0.1, n_samples=1
+    ),
+    "ADT-EXP, published": distributional("exp", "initial_std ln 2, 7 steps, 5 samples"),
+    "ADT-EXP-AM": distributional("exp-am", "generator_lr 2e-3", generator_lr=2e-3),
+    "ADT-IMP-AM": distributional("imp-am", "generator_lr 2e-3", generator_lr=2e-3),
 }
 
 
@@ -151,7 +169,8 @@ def untrained(
     method: str, args: argparse.Namespace, seed: int, epochs: int, n_batches: int
 ) -> NeuralNetClassifier:
     """Return a net whose learning rate falls to zero over the second half of its training."""
-    strategy = METHODS[method](args.eps, args.warm_up, seed)
+    warm_up = round(args.warm_up * epochs)
+    strategy = METHODS[method].strategy(args.eps, warm_up, seed)
     total = epochs * n_batches
     schedule = LRScheduler(
         "LambdaLR", lr_lambda=lambda batch: min(1.0, 2 - 2 * batch / total), step_every="batch"
@@ -220,11 +239,11 @@ def attacked(name: str, args: argparse.Namespace, data: Data) -> dict[str, float
 def complete(method: str, seed: int, args: argparse.Namespace, data: Data) -> None:
     """Train and attack one network, as far as the cache does not have it."""
     epochs = affordable_epochs(method, args, data, args.cache)
-    name = f"{method}_e{epochs}_w{args.warm_up}_lr{args.lr:g}_s{seed}"
+    name = f"{method}_e{epochs}_w{args.warm_up:g}_lr{args.lr:g}_s{seed}"
     if args.n_train < 60_000:
         name = f"{name}_n{args.n_train}"
-    record = args.cache / f"{name}_on_{args.n_test}.json"
-    if record.exists():
+    path, key = args.output / f"{NAME}.json", f"{name}_on_{args.n_test}"
+    if key in read_rows(path):
         return
     weights = args.cache / f"{name}.pt"
     if weights.exists():
@@ -233,7 +252,7 @@ def complete(method: str, seed: int, args: argparse.Namespace, data: Data) -> No
         minutes = trained(name, method, seed, epochs, args, data)
     accuracy = attacked(name, args, data)
     row = Row(method, seed, epochs, minutes, args.n_test, args.eps, accuracy)
-    record.write_text(json.dumps(asdict(row), indent=1))
+    add_row(path, key, asdict(row))
 
 
 def load(args: argparse.Namespace) -> Data:
@@ -249,8 +268,8 @@ def load(args: argparse.Namespace) -> Data:
     )
 
 
-def all_rows(cache: Path) -> list[Row]:
-    rows = [Row(**json.loads(path.read_text())) for path in cache.glob("*_on_*.json")]
+def all_rows(path: Path) -> list[Row]:
+    rows = [Row(**row) for row in read_rows(path).values()]
     order = list(METHODS)
     return sorted(rows, key=lambda row: (order.index(row.method), row.epochs, row.seed))
 
@@ -276,7 +295,9 @@ def table(rows: list[Row]) -> str:
     for (method, epochs), group in grouped(rows).items():
         minutes = np.mean([row.cpu_minutes for row in group])
         figures = [spread(row.accuracy[column] for row in group) for column in columns]
-        lines.append([method, str(epochs), f"{minutes:.0f}", str(len(group)), *figures])
+        settings = METHODS[method].settings
+        title = f"{method} ({settings})" if settings else method
+        lines.append([title, str(epochs), f"{minutes:.0f}", str(len(group)), *figures])
     return rest_table(["training", "epochs", "minutes", "seeds", *columns], lines)
 
 
@@ -305,27 +326,27 @@ def figure(rows: list[Row], path: Path) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Write the table and the figure from every row in the cache."""
-    rows = [row for row in all_rows(args.cache) if row.n_test == args.n_test]
+    path = args.output / f"{NAME}.json"
+    rows = [row for row in all_rows(path) if row.n_test == args.n_test]
     if not rows:
         return
-    args.output.mkdir(parents=True, exist_ok=True)
-    figure(rows, args.output / "adversarial_training.png")
+    figure(rows, path.with_suffix(".png"))
     targets = ATTACKS["FeaAttack"].n_targets
     write_page(
-        args.output / "adversarial_training.rst",
+        path.with_suffix(".rst"),
         "Adversarial training on MNIST, l-infinity 0.3",
         "Made by ``python benchmarks/adversarial_training.py``. Accuracy in per cent on "
         f"{args.n_test} evenly spaced test images, mean and standard deviation over the seeds; "
         f"minutes are processor time on one of {machine()}.",
         "Every network has two strided convolutions of 64 channels and 128 dense units and is "
         f"trained by Adam ({args.lr:g}, falling to zero over the second half) in batches of "
-        f"{BATCH_SIZE}; the radius is reached in epoch {args.warm_up}. The gradient attacks start "
-        "at random in the ball and keep the last of 20 steps of 0.0375, or of 40 or 100 steps of "
-        "0.01; C&W climbs the margin of the logits instead of the log-loss; FeaAttack pulls the "
-        f"last hidden features towards those of {targets} images of other classes, 50 steps of "
-        "0.0375 each, and every iterate counts. The worst case is an image that withstands all "
-        "of them. None of these figures is a certificate.",
-        ".. image:: adversarial_training.png\n   :alt: Accuracy under each attack",
+        f"{BATCH_SIZE}; the radius grows to its value over {args.warm_up:.0%} of the epochs. The "
+        "gradient attacks start at random in the ball and keep the last of 20 steps of 0.0375, or "
+        "of 40 or 100 steps of 0.01; C&W climbs the margin of the logits instead of the log-loss; "
+        f"FeaAttack pulls the last hidden features towards those of {targets} images of other "
+        "classes, 50 steps of 0.0375 each, and every iterate counts. The worst case is an image "
+        "that withstands all of them. None of these figures is a certificate.",
+        f".. image:: {NAME}.png\n   :alt: Accuracy under each attack",
         table(rows),
     )
 
@@ -340,7 +361,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=None, help="instead of --minutes")
     parser.add_argument("--minutes", type=float, default=40.0, help="processor time a network")
     parser.add_argument("--eps", type=float, default=0.3)
-    parser.add_argument("--warm-up", type=int, default=5, help="epoch that reaches the radius")
+    parser.add_argument("--warm-up", type=float, default=0.5, help="share of the epochs")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--n-train", type=int, default=60_000)
     parser.add_argument("--n-test", type=int, default=1000)
@@ -352,6 +373,7 @@ def main() -> None:
     args = parsed()
     torch.set_num_threads(1)
     args.cache.mkdir(parents=True, exist_ok=True)
+    args.output.mkdir(parents=True, exist_ok=True)
     if not args.report_only:
         data = load(args)
         for seed in range(args.seeds):

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
-from torch import Tensor
 
 from randsmooth.noise import Noise
 from randsmooth.training.checks import check_count
@@ -94,27 +93,6 @@ class GaussianAugmentation(NoisyTraining):
             If `n_draws` is not a positive integer.
         """
         check_count("n_draws", self.n_draws)
-
-    def prepare(self, net: NeuralNet, inputs: Tensor, targets: Any) -> Tensor:
-        """Return noisy copies of the batch.
-
-        Parameters
-        ----------
-        net : skorch.NeuralNet
-            The net in training.
-
-        inputs : Tensor of shape (n_rows, ...)
-            The batch as the user handed it in.
-
-        targets : Tensor of shape (n_rows, ...)
-            Its targets.
-
-        Returns
-        -------
-        Tensor of shape (n_draws * n_rows, ...)
-            The noisy copies.
-        """
-        return self.corrupted(inputs, self.draw(inputs, self.n_draws))
 
     def replicate(
         self, X: NDArray[Any], generator: np.random.Generator

@@ -229,8 +229,7 @@ class CATRS(NoisyTraining):
         dict of str to Tensor
             The two terms.
         """
-        log_p = log_probabilities(net, outputs)
-        log_p = log_p.reshape(self.n_draws, -1, log_p.shape[1])
+        log_p = self.by_draw(log_probabilities(net, outputs))
         soft = None
         if self.confidence_mask or self.high_weight > 0:
             soft = self._soft_labels(log_p.detach())
@@ -276,8 +275,7 @@ class CATRS(NoisyTraining):
 
     def _divergence(self, net: NeuralNet, draws: Tensor, soft: Tensor) -> Tensor:
         """Return the divergence of each row's soft label from the prediction under each draw."""
-        log_q = self.log_probabilities(net, self.corrupted(self.inputs_, draws))
-        log_q = log_q.reshape(self.n_draws, *soft.shape)
+        log_q = self.by_draw(self.log_probabilities(net, self.corrupted(self.inputs_, draws)))
         # Soft labels that are vote shares have zeros.
         terms: Tensor = nn.functional.kl_div(log_q, soft.expand_as(log_q), reduction="none")
         return terms.sum(dim=2)
@@ -294,7 +292,7 @@ class CATRS(NoisyTraining):
             with frozen(teacher):
                 logits = teacher(self.corrupted(inputs, self.draws_))
             _check_shape(logits, (len(inputs) * self.n_draws, shape[1]))
-            soft = logits.softmax(dim=1).reshape(log_p.shape).mean(dim=0)
+            soft = self.by_draw(logits.softmax(dim=1)).mean(dim=0)
         elif hasattr(self.teacher, "predict_proba"):
             soft = np.asarray(self.teacher.predict_proba(inputs.cpu().numpy()))
             _check_shape(soft, shape)

@@ -120,27 +120,6 @@ class Consistency(NoisyTraining):
         check_weight("entropy_weight", self.entropy_weight)
         check_count("n_draws", self.n_draws, least=2)
 
-    def prepare(self, net: NeuralNet, inputs: Tensor, targets: Any) -> Tensor:
-        """Return noisy copies of the batch.
-
-        Parameters
-        ----------
-        net : skorch.NeuralNet
-            The net in training.
-
-        inputs : Tensor of shape (n_rows, ...)
-            The batch as the user handed it in.
-
-        targets : Tensor of shape (n_rows, ...)
-            Its targets.
-
-        Returns
-        -------
-        Tensor of shape (n_draws * n_rows, ...)
-            The noisy copies.
-        """
-        return self.corrupted(inputs, self.draw(inputs, self.n_draws))
-
     def objective(
         self, net: NeuralNet, loss: Tensor, outputs: Tensor, targets: Tensor
     ) -> dict[str, Tensor]:
@@ -165,8 +144,7 @@ class Consistency(NoisyTraining):
         dict of str to Tensor
             The three terms.
         """
-        log_p = log_probabilities(net, outputs)
-        log_p = log_p.reshape(self.n_draws, -1, log_p.shape[1])
+        log_p = self.by_draw(log_probabilities(net, outputs))
         average = mean_log_probabilities(log_p)
         divergence = kl_divergence(average.expand_as(log_p), log_p).mean()
         return {

@@ -154,27 +154,6 @@ class MACER(NoisyTraining):
                 f"got {noise!r}. Train for it with Consistency or GaussianAugmentation."
             )
 
-    def prepare(self, net: NeuralNet, inputs: Tensor, targets: Any) -> Tensor:
-        """Return noisy copies of the batch.
-
-        Parameters
-        ----------
-        net : skorch.NeuralNet
-            The net in training.
-
-        inputs : Tensor of shape (n_rows, ...)
-            The batch as the user handed it in.
-
-        targets : Tensor of shape (n_rows, ...)
-            Its targets.
-
-        Returns
-        -------
-        Tensor of shape (n_draws * n_rows, ...)
-            The noisy copies.
-        """
-        return self.corrupted(inputs, self.draw(inputs, self.n_draws))
-
     def objective(
         self, net: NeuralNet, loss: Tensor, outputs: Tensor, targets: Tensor
     ) -> dict[str, Tensor]:
@@ -199,8 +178,7 @@ class MACER(NoisyTraining):
         dict of str to Tensor
             The two terms.
         """
-        log_p = log_probabilities(net, outputs)
-        log_p = log_p.reshape(self.n_draws, -1, log_p.shape[1])
+        log_p = self.by_draw(log_probabilities(net, outputs))
         classification = negative_log_likelihood(mean_log_probabilities(log_p), targets).mean()
         if self.robustness_weight > 0 and len(net.history) >= self.start_epoch:
             sharpened = nn.functional.log_softmax(self.beta * log_p, dim=-1)

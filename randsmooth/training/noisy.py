@@ -18,6 +18,8 @@ __all__ = ["NoisyTraining"]
 class NoisyTraining(TrainingStrategy):
     """Base of the strategies that train for a noise.
 
+    Unless a subclass overrides `prepare`, it trains on the noisy copies.
+
     Parameters
     ----------
     noise : Noise or None, default=None
@@ -26,7 +28,14 @@ class NoisyTraining(TrainingStrategy):
 
     random_state : int, RandomState instance or None, default=None
         Seed of the training noise. None draws one, or lets `SmoothedClassifier` choose.
+
+    Attributes
+    ----------
+    n_draws : int, default=1
+        Noisy copies of each input, where a subclass makes it a parameter.
     """
+
+    n_draws: int = 1
 
     def __init__(self, *, noise: Noise | None = None, random_state: Any = None) -> None:
         super().__init__(random_state=random_state)
@@ -51,6 +60,27 @@ class NoisyTraining(TrainingStrategy):
         self.noise_factor_ = 1.0
         self.device_generator_: torch.Generator | None = None
         super().on_train_begin(net, **kwargs)
+
+    def prepare(self, net: NeuralNet, inputs: Tensor, targets: Any) -> Tensor:
+        """Return noisy copies of the batch.
+
+        Parameters
+        ----------
+        net : skorch.NeuralNet
+            The net in training.
+
+        inputs : Tensor of shape (n_rows, ...)
+            The batch as the user handed it in.
+
+        targets : Tensor of shape (n_rows, ...)
+            Its targets.
+
+        Returns
+        -------
+        Tensor of shape (n_draws * n_rows, ...)
+            The noisy copies.
+        """
+        return self.corrupted(inputs, self.draw(inputs, self.n_draws))
 
     def draw(self, inputs: Tensor, n_draws: int = 1) -> Tensor:
         """Return fresh noise for a batch.
@@ -99,6 +129,21 @@ class NoisyTraining(TrainingStrategy):
         if n_draws > 1:
             inputs = inputs.repeat(n_draws, *[1] * (inputs.ndim - 1))
         return self._noise().corrupted(inputs, draws)
+
+    def by_draw(self, rows: Tensor) -> Tensor:
+        """Return what belongs to noisy copies, one draw of the batch behind the other.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_draws * n_rows, n_columns)
+            One row for each copy.
+
+        Returns
+        -------
+        Tensor of shape (n_draws, n_rows, n_columns)
+            The same numbers.
+        """
+        return rows.reshape(self.n_draws, -1, rows.shape[1])
 
     def _noise(self) -> Noise:
         if self.noise is None:  # on_train_begin has refused this already

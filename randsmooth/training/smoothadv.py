@@ -9,7 +9,7 @@ from torch import Tensor
 
 from randsmooth.noise import Noise
 from randsmooth.training.checks import check_inputs_in_range, check_positive
-from randsmooth.training.perturbation import Ball, warmed_up
+from randsmooth.training.perturbation import Ball, ascend, warmed_up
 from randsmooth.training.smoothed_attack import SmoothedAttack
 
 __all__ = ["SmoothAdv"]
@@ -162,12 +162,10 @@ class SmoothAdv(SmoothedAttack):
         epoch = len(net.history)
         step_size = 2 * self.eps / self.n_steps if self.step_size is None else self.step_size
         with self.attacking(net):
-            attacked = self.climbed(
-                net,
+            attacked = ascend(
+                lambda x: self.smoothed_loss(net, x, targets, draws),
                 inputs,
                 inputs,
-                targets,
-                draws,
                 ball=Ball(warmed_up(self.eps, epoch, self.warm_up), "l2", self.clip_range),
                 n_steps=self.n_steps,
                 step_size=warmed_up(step_size, epoch, self.warm_up),

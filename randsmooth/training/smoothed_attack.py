@@ -10,7 +10,6 @@ from torch import Tensor
 from randsmooth.training.checks import check_clip_range, check_count
 from randsmooth.training.losses import mean_log_probabilities, negative_log_likelihood
 from randsmooth.training.noisy import NoisyTraining
-from randsmooth.training.perturbation import Ball, ascend
 
 __all__ = ["SmoothedAttack"]
 
@@ -104,59 +103,5 @@ class SmoothedAttack(NoisyTraining):
             The loss; one forward pass of all ``n_draws * n_rows`` rows.
         """
         log_p = self.log_probabilities(net, self.corrupted(x, draws))
-        mean = mean_log_probabilities(log_p.reshape(-1, len(x), log_p.shape[-1]))
+        mean = mean_log_probabilities(self.by_draw(log_p))
         return negative_log_likelihood(mean, targets).sum()
-
-    def climbed(
-        self,
-        net: NeuralNet,
-        start: Tensor,
-        centre: Tensor,
-        targets: Any,
-        draws: Tensor,
-        *,
-        ball: Ball,
-        n_steps: int,
-        step_size: float,
-    ) -> Tensor:
-        """Return inputs after some steps of the attack.
-
-        Parameters
-        ----------
-        net : skorch.NeuralNet
-            The net in training, held still.
-
-        start : Tensor of shape (n_rows, ...)
-            Where to start.
-
-        centre : Tensor of shape (n_rows, ...)
-            Centre of each row's ball.
-
-        targets : Tensor of shape (n_rows, ...)
-            The classes to leave.
-
-        draws : Tensor of shape (n_draws * n_rows, ...)
-            Noise, the same at every step.
-
-        ball : Ball
-            Where to stay.
-
-        n_steps : int
-            Number of steps, each a forward and a backward pass of ``n_draws * n_rows`` rows.
-
-        step_size : float
-            Length of each.
-
-        Returns
-        -------
-        Tensor of shape (n_rows, ...)
-            The attacked inputs, without noise and without a graph.
-        """
-        return ascend(
-            lambda x: self.smoothed_loss(net, x, targets, draws),
-            start,
-            centre,
-            ball=ball,
-            n_steps=n_steps,
-            step_size=step_size,
-        )

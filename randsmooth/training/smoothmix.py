@@ -18,7 +18,7 @@ from randsmooth.training.checks import (
     check_weight,
 )
 from randsmooth.training.losses import kl_divergence, log_probabilities, mean_log_probabilities
-from randsmooth.training.perturbation import Ball, as_tensor, warmed_up
+from randsmooth.training.perturbation import Ball, as_tensor, ascend, warmed_up
 from randsmooth.training.smoothed_attack import SmoothedAttack
 
 __all__ = ["SmoothMix"]
@@ -243,16 +243,13 @@ class SmoothMix(SmoothedAttack):
         dict of str to Tensor
             The two terms.
         """
-        clean = log_probabilities(net, outputs)
-        n_classes = clean.shape[-1]
-        prediction = mean_log_probabilities(clean.reshape(self.n_draws, -1, n_classes))
+        clean = self.by_draw(log_probabilities(net, outputs))
+        prediction = mean_log_probabilities(clean)
         mixing = self.mixing_.to(clean.dtype).unsqueeze(1)
         target = torch.logaddexp(
-            torch.log1p(-mixing) + prediction, mixing.log() - math.log(n_classes)
+            torch.log1p(-mixing) + prediction, mixing.log() - math.log(clean.shape[-1])
         )
-        mixed = self.log_probabilities(net, self.noisy_mixture_).reshape(
-            self.n_draws, -1, n_classes
-        )
+        mixed = self.by_draw(self.log_probabilities(net, self.noisy_mixture_))
         right = prediction.argmax(dim=1) == targets.reshape(-1)
         divergence = kl_divergence(target.expand_as(mixed), mixed) * right
         eta = warmed_up(self.eta, len(net.history), self.warm_up)
@@ -266,31 +263,17 @@ class SmoothMix(SmoothedAttack):
         ball = Ball(length, "l2", self.clip_range)
         clean = start = inputs
         n_steps, step_size = self.n_steps, self._step_size()
+
+        def loss(x: Tensor) -> Tensor:
+            return self.smoothed_loss(net, x, targets, draws)
+
         with self.attacking(net):
             if self.one_step_adversary:
-                start = self.climbed(
-                    net,
-                    inputs,
-                    inputs,
-                    targets,
-                    draws,
-                    ball=ball,
-                    n_steps=1,
-                    step_size=step_size,
-                )
+                start = ascend(loss, inputs, inputs, ball=ball, n_steps=1, step_size=step_size)
                 n_steps -= 1
                 short = warmed_up(step_size, len(net.history), self.warm_up)
                 clean = Ball(short, "l2", self.clip_range).project(start, inputs)
-            adversary = self.climbed(
-                net,
-                start,
-                inputs,
-                targets,
-                draws,
-                ball=ball,
-                n_steps=n_steps,
-                step_size=step_size,
-            )
+            adversary = ascend(loss, start, inputs, ball=ball, n_steps=n_steps, step_size=step_size)
         return clean, adversary
 
     def _step_size(self) -> float:

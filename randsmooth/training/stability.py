@@ -168,8 +168,7 @@ class StabilityTraining(NoisyTraining):
             The two terms.
         """
         clean = log_probabilities(net, outputs)
-        noisy = self.log_probabilities(net, self.corrupted(self.inputs_, self.draws_))
-        noisy = noisy.reshape(self.n_draws, *clean.shape)
+        noisy = self.by_draw(self.log_probabilities(net, self.corrupted(self.inputs_, self.draws_)))
         target = clean.detach() if self.detach else clean
         divergence = DIVERGENCES[self.divergence](target.expand_as(noisy), noisy)
         return {"criterion_loss": loss, "stability_loss": self.gamma * divergence.mean()}
