@@ -92,7 +92,11 @@ def study(net: NeuralNetClassifier, x: Tensor, targets: Tensor) -> str:
         rows.append(
             ["PGD", "", str(n_steps), "", f"{loss:.3f}", f"{accuracy:.3f}", "", str(n_steps)]
         )
-    for weight, n_steps, n_samples, start in product(WEIGHTS, STEPS, SAMPLES, STARTS):
+    settings = [
+        *product([False], WEIGHTS, STEPS[:1], SAMPLES, STARTS),
+        *product([True], WEIGHTS, STEPS, SAMPLES, STARTS),
+    ]
+    for within_range, weight, n_steps, n_samples, start in settings:
         strategy = AdversarialDistributionalTraining(
             "exp",
             EPS,
@@ -100,12 +104,13 @@ def study(net: NeuralNetClassifier, x: Tensor, targets: Tensor) -> str:
             n_steps=n_steps,
             n_samples=n_samples,
             initial_std=STARTS[start],
+            within_range=within_range,
             random_state=0,
         )
         loss, accuracy, spread = attacked(net, strategy, x, targets)
         rows.append(
             [
-                f"exp, entropy weight {weight:g}",
+                f"exp, entropy weight {weight:g}{'' if within_range else ', clipped'}",
                 start,
                 str(n_steps),
                 str(n_samples),
@@ -143,7 +148,8 @@ def main() -> None:
         'of ``AdversarialDistributionalTraining("exp")`` searches for the worst distribution of '
         f"each image; loss and accuracy are those of one fresh sample an image, over {N_REPEATS} "
         "searches. PGD stands beside, from a random point of the ball. A pass is one forward and "
-        "backward pass of one image. Published: ln 2, 7 steps, 5 samples, entropy weight 0.01.",
+        "backward pass of one image. Published: ln 2, 7 steps, 5 samples, entropy weight 0.01, the "
+        "whole ball clipped to the range of the pixels.",
         "**A net trained on clean images**",
         study(plain, x, targets),
         f"**The same net trained against PGD** (l-infinity {EPS:g}, ten steps)",

@@ -121,11 +121,31 @@ METHODS: Mapping[str, Method] = {
         "beta 6, 10 steps",
     ),
     "ADT-EXP": distributional(
-        "exp", "initial_std 0.1, 7 steps, 1 sample", initial_std=0.1, n_samples=1
+        "exp",
+        "initial_std 0.1, 10 steps of 0.6, 1 sample",
+        initial_std=0.1,
+        n_steps=10,
+        step_size=0.6,
+        n_samples=1,
     ),
-    "ADT-EXP, published": distributional("exp", "initial_std ln 2, 7 steps, 5 samples"),
-    "ADT-EXP-AM": distributional("exp-am", "generator_lr 2e-3", generator_lr=2e-3),
-    "ADT-IMP-AM": distributional("imp-am", "generator_lr 2e-3", generator_lr=2e-3),
+    "ADT-EXP, no entropy": distributional(
+        "exp",
+        "entropy_weight 0, initial_std 0.1, 10 steps of 0.6, 1 sample",
+        entropy_weight=0.0,
+        initial_std=0.1,
+        n_steps=10,
+        step_size=0.6,
+        n_samples=1,
+    ),
+    "ADT-EXP, published": distributional(
+        "exp", "initial_std ln 2, 7 steps of 0.3, 5 samples, clipped", within_range=False
+    ),
+    "ADT-EXP-AM": distributional(
+        "exp-am", "width 4, generator_lr 2e-3", width=4, generator_lr=2e-3
+    ),
+    "ADT-IMP-AM": distributional(
+        "imp-am", "width 4, generator_lr 2e-3", width=4, generator_lr=2e-3
+    ),
 }
 
 

@@ -104,6 +104,11 @@ class AdversarialDistributionalTraining(GeneratorStrategy):
         Smallest and largest value of an input's coordinates, which the perturbed inputs keep to;
         None for inputs without limits.
 
+    within_range : bool, default=True
+        Whether tanh maps to the part of the ball within `clip_range`. Published: False, the whole
+        ball and then clipping, whose gradient is 0: of a black pixel the distribution never learns
+        that it should leave the clipped half of its ball.
+
     warm_up : int, default=0
         Epochs over which `eps` grows linearly to its value.
 
@@ -135,7 +140,7 @@ class AdversarialDistributionalTraining(GeneratorStrategy):
     posterior : torch.nn.Module, type, callable or None, default=None
         The posterior, copied, or what builds it when called with the channels or columns of a
         perturbation and with ``2 * n_latent``, the columns of what it returns: means, then rhos.
-        It sees perturbations divided by `eps`.
+        It sees perturbations divided by the largest there may be, the values of tanh.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the samples and of the generator's and the posterior's initial weights.
@@ -189,6 +194,7 @@ class AdversarialDistributionalTraining(GeneratorStrategy):
         initial_std: float = math.log(2),
         accumulate_gradients: bool = False,
         clip_range: tuple[float, float] | None = (0.0, 1.0),
+        within_range: bool = True,
         warm_up: int = 0,
         generator: Any = None,
         generator_lr: float = 2e-4,
@@ -209,6 +215,7 @@ class AdversarialDistributionalTraining(GeneratorStrategy):
         self.initial_std = initial_std
         self.accumulate_gradients = accumulate_gradients
         self.clip_range = clip_range
+        self.within_range = within_range
         self.warm_up = warm_up
         self.generator = generator
         self.generator_lr = generator_lr
@@ -292,10 +299,11 @@ class AdversarialDistributionalTraining(GeneratorStrategy):
         """
         check_inputs_in_range(inputs, self.clip_range)
         eps = warmed_up(self.eps, len(net.history), self.warm_up)
+        centre, half_width = self._support(inputs, eps)
         if self.variant == "exp":
-            self.worst_ = self._worst_distribution(net, inputs, targets, eps)
+            self.worst_ = self._worst_distribution(net, centre, half_width, targets)
             normal = self.standard_normal(inputs.shape, inputs)
-            return self._clipped(inputs + self.worst_.perturbations(normal))
+            return self._clipped(centre + self.worst_.perturbations(normal))
         with self.attacking(net):
             features = gradient_features(
                 lambda x: self._losses(net, x, targets),
@@ -304,8 +312,8 @@ class AdversarialDistributionalTraining(GeneratorStrategy):
                 normalize=self.normalize_gradients,
             )
         make = self._sampled if self.variant == "exp-am" else self._implicit
-        perturbations, entropy_loss = make(inputs, features, eps)
-        return self.handed_over(self._clipped(inputs + perturbations), entropy_loss)[0]
+        perturbations, entropy_loss = make(inputs, features, half_width)
+        return self.handed_over(self._clipped(centre + perturbations), entropy_loss)[0]
 
     def objective(
         self, net: NeuralNet, loss: Tensor, outputs: Tensor, targets: Tensor
@@ -345,47 +353,58 @@ class AdversarialDistributionalTraining(GeneratorStrategy):
     def _clipped(self, x: Tensor) -> Tensor:
         return x if self.clip_range is None else x.clamp(*self.clip_range)
 
+    def _support(self, inputs: Tensor, eps: float) -> tuple[Tensor, float | Tensor]:
+        """Return the centre and half the width of where each coordinate may go."""
+        if self.clip_range is None or not self.within_range:
+            return inputs, eps
+        lower, upper = self._clipped(inputs - eps), self._clipped(inputs + eps)
+        return (lower + upper) / 2, (upper - lower) / 2
+
     def _losses(self, net: NeuralNet, rows: Tensor, targets: Tensor) -> Tensor:
         return negative_log_likelihood(self.log_probabilities(net, rows), targets)
 
     def _worst_distribution(
-        self, net: NeuralNet, inputs: Tensor, targets: Tensor, eps: float
+        self, net: NeuralNet, centre: Tensor, half_width: float | Tensor, targets: Tensor
     ) -> TanhGaussian:
         """Return where each row's distribution climbs to."""
         weight, n = self._weight(), self.n_samples
         repeated = torch.cat([targets] * n)
-        rho = torch.full_like(inputs, rho_of_std(self.initial_std))
+        rho = torch.full_like(centre, rho_of_std(self.initial_std))
 
         def objective(distribution: TanhGaussian) -> Tensor:
-            normal = self.standard_normal((n, *inputs.shape), inputs)
-            rows = self._clipped(inputs + distribution.perturbations(normal)).flatten(0, 1)
+            normal = self.standard_normal((n, *centre.shape), centre)
+            rows = self._clipped(centre + distribution.perturbations(normal)).flatten(0, 1)
             value = self._losses(net, rows, repeated).sum() / n
             if not weight:
                 return value
             surprisals = distribution.surprisals(normal)
-            return value + weight * surprisals.sum() / (n * inputs[0].numel())
+            return value + weight * surprisals.sum() / (n * centre[0].numel())
 
         with self.attacking(net):
             return climb(
                 objective,
-                TanhGaussian(torch.zeros_like(inputs), rho, eps),
+                TanhGaussian(torch.zeros_like(centre), rho, half_width),
                 n_steps=self.n_steps,
                 step_size=self.step_size,
                 accumulate_gradients=self.accumulate_gradients,
             )
 
-    def _sampled(self, inputs: Tensor, features: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    def _sampled(
+        self, inputs: Tensor, features: Tensor, half_width: float | Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return samples of the predicted distributions, and minus their weighted entropy."""
         output = self.networks(inputs, self.generator_lr)["generator"](features)
         n_rows, n, *size = as_rows(inputs).shape
         output = checked_output("generator", output, (n_rows, 2 * n, *size))
         mean, rho = (part.reshape(inputs.shape) for part in output.chunk(2, dim=1))
-        distribution = TanhGaussian(mean, rho + rho_of_std(self.initial_std), eps)
+        distribution = TanhGaussian(mean, rho + rho_of_std(self.initial_std), half_width)
         normal = self.standard_normal(inputs.shape, inputs)
         entropy = distribution.surprisals(normal).mean()
         return distribution.perturbations(normal), -self._weight() * entropy
 
-    def _implicit(self, inputs: Tensor, features: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    def _implicit(
+        self, inputs: Tensor, features: Tensor, half_width: float | Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return perturbations made of latent codes, and the term for what gives the codes away."""
         networks = self.networks(inputs, self.generator_lr)
         latent = as_tensor(self.generator_.uniform(-1, 1, (len(inputs), self.n_latent)), inputs)
@@ -396,4 +415,4 @@ class AdversarialDistributionalTraining(GeneratorStrategy):
         guess = networks["posterior"](perturbations)
         guess = checked_output("posterior", guess, (len(rows), 2 * self.n_latent))
         excess = torch.relu(latent_code_length(latent, guess) - self.entropy_threshold)
-        return eps * perturbations.reshape(inputs.shape), self._weight() * excess
+        return half_width * perturbations.reshape(inputs.shape), self._weight() * excess

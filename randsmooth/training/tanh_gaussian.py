@@ -48,7 +48,7 @@ class TanhGaussian:
     rho : Tensor of shape (n_rows, ...)
         :math:`\rho`.
 
-    eps : float
+    eps : float or Tensor that broadcasts to the parameters
         Largest perturbation of a coordinate, in the units of the inputs.
 
     References
@@ -59,7 +59,7 @@ class TanhGaussian:
 
     mean: Tensor
     rho: Tensor
-    eps: float
+    eps: float | Tensor
 
     @property
     def std(self) -> Tensor:
@@ -104,7 +104,8 @@ class TanhGaussian:
         """
         u = self.mean + self.std * normal
         log_slope = 2 * (math.log(2) - torch.logaddexp(u, -u))
-        constant = math.log(2 * math.pi) / 2 + math.log(self.eps)
+        log_eps = self.eps.log() if isinstance(self.eps, Tensor) else math.log(self.eps)
+        constant = math.log(2 * math.pi) / 2 + log_eps
         return normal.square() / 2 + _log_softplus(self.rho) + log_slope + constant
 
 

@@ -85,20 +85,33 @@ def stepped(module: nn.Module) -> Tensor:
     return torch.cat([(p - 0.1 * p.grad).detach().ravel() for p in module.parameters()])
 
 
+def support(x: Tensor, within_range: bool) -> tuple[Tensor, Any]:
+    """Return the centre and half the width of where tanh maps to."""
+    if not within_range:
+        return x, EPS
+    lower, upper = (x - EPS).clamp_min(0), (x + EPS).clamp_max(1)
+    assert (lower > x - EPS).any()
+    assert (upper < x + EPS).any()
+    return (lower + upper) / 2, (upper - lower) / 2
+
+
 OPTIONS = {"initial_std": 0.05, "step_size": 0.1, "accumulate_gradients": True}
 
 
+@pytest.mark.parametrize("within_range", [True, False])
 @pytest.mark.parametrize("options", [{}, OPTIONS])
 @pytest.mark.parametrize("entropy_weight", [None, 0.0, 0.7])
 @pytest.mark.parametrize("kind", SHAPES)
 def test_an_explicit_step_is_that_of_the_algorithm_by_hand(
-    kind: str, entropy_weight: float | None, options: dict[str, Any]
+    kind: str, entropy_weight: float | None, options: dict[str, Any], within_range: bool
 ) -> None:
     X, y = data(kind)
-    trained = net(adt(entropy_weight=entropy_weight, **options), module__kind=kind).fit(X, y)
+    strategy = adt(entropy_weight=entropy_weight, within_range=within_range, **options)
+    trained = net(strategy, module__kind=kind).fit(X, y)
 
     generator = block_generator(SEED, Stream.TRAINING, 1)
     x, targets, module = torch.from_numpy(X), torch.from_numpy(y), start(kind)
+    centre, half_width = support(x, within_range)
     weight = 0.01 if entropy_weight is None else entropy_weight
     step = options.get("step_size", 0.3)
     mean, rho = torch.zeros_like(x), torch.zeros_like(x)
@@ -111,7 +124,7 @@ def test_an_explicit_step_is_that_of_the_algorithm_by_hand(
         for r in torch.from_numpy(generator.standard_normal((2, *X.shape))):
             std = rho.exp().log1p()
             a = (mean + std * r).tanh()
-            rows = (x + EPS * a).clamp(0, 1)
+            rows = (centre + half_width * a).clamp(0, 1)
             entropy = (r**2 / 2 + std.log() + (1 - a**2).log()).flatten(1).mean(1)
             value = value + (cross_entropy(module, rows, targets) + weight * entropy).sum()
         found = torch.autograd.grad(value, [mean, rho])
@@ -120,7 +133,7 @@ def test_an_explicit_step_is_that_of_the_algorithm_by_hand(
             (p + step * g.sign()).detach() for p, g in zip((mean, rho), totals, strict=True)
         )
     r = torch.from_numpy(generator.standard_normal(X.shape))
-    rows = (x + EPS * (mean + rho.exp().log1p() * r).tanh()).clamp(0, 1)
+    rows = (centre + half_width * (mean + rho.exp().log1p() * r).tanh()).clamp(0, 1)
     loss = cross_entropy(module, rows, targets).mean()
     loss.backward()
     assert trained.history[-1]["train_loss"] == pytest.approx(loss.item(), rel=1e-5)
@@ -133,6 +146,7 @@ class Played:
     def __init__(self, strategy: AdversarialDistributionalTraining, kind: str) -> None:
         X, y = data(kind)
         self.x, self.y, self.module = torch.from_numpy(X), torch.from_numpy(y), start(kind)
+        self.centre, self.half_width = support(self.x, strategy.within_range)
         self.random = block_generator(SEED, Stream.TRAINING, 1)
         seed = int(self.random.integers(2**63 - 1))
         self.networks = strategy.architecture().build(self.x, seed)
@@ -152,7 +166,7 @@ class Played:
         return torch.autograd.grad(cross_entropy(self.module, x, self.y).sum(), [x])[0]
 
     def loss(self, a: Tensor) -> Tensor:
-        rows = (self.x + EPS * a.reshape(self.x.shape)).clamp(0, 1)
+        rows = (self.centre + self.half_width * a.reshape(self.x.shape)).clamp(0, 1)
         return cross_entropy(self.module, rows, self.y).mean()
 
     def gradients(self, value: Tensor) -> dict[str, Tensor]:
@@ -180,14 +194,18 @@ def first_gradients(trained: NeuralNet) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize(
-    ("entropy_weight", "std", "normalize"),
-    [(0.0, math.log(2), True), (0.5, math.log(2), True), (0.5, 0.1, False)],
+    ("entropy_weight", "std", "published"),
+    [(0.0, math.log(2), False), (0.5, math.log(2), False), (0.5, 0.1, True)],
 )
 def test_the_amortised_generator_climbs_what_the_net_descends(
-    kind: str, entropy_weight: float, std: float, normalize: bool
+    kind: str, entropy_weight: float, std: float, published: bool
 ) -> None:
     strategy = adt(
-        "exp-am", entropy_weight=entropy_weight, initial_std=std, normalize_gradients=normalize
+        "exp-am",
+        entropy_weight=entropy_weight,
+        initial_std=std,
+        normalize_gradients=not published,
+        within_range=not published,
     )
     trained = net(strategy, module__kind=kind).fit(*data(kind))
     played = Played(strategy, kind)
@@ -200,7 +218,7 @@ def test_the_amortised_generator_climbs_what_the_net_descends(
         torch.distributions.Normal(mean, std),
         [
             torch.distributions.TanhTransform(cache_size=1),
-            torch.distributions.AffineTransform(0, EPS, cache_size=1),
+            torch.distributions.AffineTransform(0, played.half_width, cache_size=1),
         ],
     )
     delta = density.transforms[1](density.transforms[0](u))
@@ -217,11 +235,13 @@ def test_the_amortised_generator_climbs_what_the_net_descends(
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize("threshold", [-5.0, 5.0])
+@pytest.mark.parametrize(("threshold", "within_range"), [(-5.0, True), (5.0, True), (-5.0, False)])
 def test_the_implicit_generator_and_its_posterior_descend_the_code_length(
-    kind: str, threshold: float
+    kind: str, threshold: float, within_range: bool
 ) -> None:
-    strategy = adt("imp-am", entropy_weight=0.5, entropy_threshold=threshold)
+    strategy = adt(
+        "imp-am", entropy_weight=0.5, entropy_threshold=threshold, within_range=within_range
+    )
     trained = net(strategy, module__kind=kind).fit(*data(kind))
     played = Played(strategy, kind)
     z = torch.from_numpy(played.random.uniform(-1, 1, (12, 4)))
@@ -259,6 +279,18 @@ def test_rows_stay_in_the_ball_and_the_box_and_differ_by_batch(variant: str, kin
         assert (rows - torch.from_numpy(X)).abs().max() <= EPS * (1 + 1e-6)
         assert 0 <= rows.min() < rows.max() <= 1
     assert not torch.equal(first, second)
+
+
+def test_black_and_white_pixels_reach_the_corner_of_what_the_ball_has_within_the_range() -> None:
+    X, y = data()
+    X = (X > 0.5).astype(np.float64)
+    strategy = adt(entropy_weight=0.0, n_steps=40, n_samples=1)
+    recorder = Recorder()
+    module = nn.Linear(5, 2).double()
+    gradient = (module.weight[0] - module.weight[1]).detach().sign()
+    net(strategy, recorder, module=module).fit(X, y * 0 + 1)
+    corner = (torch.from_numpy(X) + EPS * gradient).clamp(0, 1)
+    torch.testing.assert_close(recorder.seen_[0], corner, rtol=0, atol=1e-3)
 
 
 def test_without_limits_inputs_may_be_anywhere() -> None:
