@@ -33,7 +33,6 @@ class GeneratorStrategy(TrainingStrategy):
     networks_: TrainedNetworks | None
     graph_: list[Tensor]
     leaves_: list[Tensor]
-    device_generator_: torch.Generator | None
 
     def architecture(self) -> Architecture:
         """Return what the networks are built from.
@@ -112,10 +111,7 @@ class GeneratorStrategy(TrainingStrategy):
             The numbers.
         """
         if like.is_cuda:
-            if self.device_generator_ is None:
-                seed = int(self.generator_.integers(2**63 - 1))
-                self.device_generator_ = torch.Generator(like.device).manual_seed(seed)
-            generator = self.device_generator_
+            generator = self.generator_on(like.device)
             return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
         dtype = np.float64 if like.dtype == torch.float64 else np.float32
         return as_tensor(self.generator_.standard_normal(shape, dtype=dtype), like)
@@ -132,7 +128,7 @@ class GeneratorStrategy(TrainingStrategy):
             What else skorch passes.
         """
         super().on_train_begin(net, **kwargs)
-        self.graph_, self.leaves_, self.device_generator_ = [], [], None
+        self.graph_, self.leaves_ = [], []
         kept: TrainedNetworks | None = getattr(self, "networks_", None)
         if kept is not None and len(net.history) and kept.key == self.architecture().key:
             return

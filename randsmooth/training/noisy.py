@@ -58,7 +58,6 @@ class NoisyTraining(TrainingStrategy):
                 f"is put on a net by hand, got None."
             )
         self.noise_factor_ = 1.0
-        self.device_generator_: torch.Generator | None = None
         super().on_train_begin(net, **kwargs)
 
     def prepare(self, net: NeuralNet, inputs: Tensor, targets: Any) -> Tensor:
@@ -153,11 +152,8 @@ class NoisyTraining(TrainingStrategy):
     def _drawn_on_device(self, inputs: Tensor, n_rows: int) -> Tensor | None:
         """Return noise drawn by an accelerator's own generator, where the noise knows how."""
         noise = self._noise()
-        if self.device_generator_ is None:
-            seed = int(self.generator_.integers(2**63 - 1))
-            self.device_generator_ = torch.Generator(inputs.device).manual_seed(seed)
         shape = noise.draw_shape(tuple(inputs.shape[1:]))
         draws = torch.empty((n_rows, *shape), dtype=inputs.dtype, device=inputs.device)
-        if not noise.fill_standard_on_device(draws, self.device_generator_):
+        if not noise.fill_standard_on_device(draws, self.generator_on(inputs.device)):
             return None
         return draws.mul_(noise.draw_factor * self.noise_factor_)

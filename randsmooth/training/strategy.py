@@ -50,6 +50,7 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
     saved: ClassVar[tuple[str, ...]] = ()
 
     generator_: np.random.Generator
+    device_generator_: torch.Generator | None
     inputs_: Tensor
     active_: bool
     targets_: Any
@@ -208,6 +209,24 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         with frozen(net.module_):
             yield
 
+    def generator_on(self, device: torch.device) -> torch.Generator:
+        """Return the accelerator's own source of randomness for this training, seeded as ours.
+
+        Parameters
+        ----------
+        device : torch.device
+            The accelerator.
+
+        Returns
+        -------
+        torch.Generator
+            The same one throughout a training.
+        """
+        if self.device_generator_ is None:
+            seed = int(self.generator_.integers(2**63 - 1))
+            self.device_generator_ = torch.Generator(device).manual_seed(seed)
+        return self.device_generator_
+
     # -- how it reaches the loop -------------------------------------------------------------
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
@@ -227,6 +246,7 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
             seed = check_random_state(seed).randint(2**31 - 1)
         # Training that goes on draws new noise: the number of epochs behind it picks the block.
         self.generator_ = block_generator(int(seed), Stream.TRAINING, 1 + len(net.history))
+        self.device_generator_ = None
         self.listening_ = False
         self.term_names_: tuple[str, ...] = ()
         self.active_ = False

@@ -233,3 +233,15 @@ def test_a_strategy_in_training_pickles_without_its_batch() -> None:
     copy = pickle.loads(pickle.dumps(strategy))
     assert set(vars(copy)) == set(strategy.get_params())
     assert len(pickle.dumps(trained)) < 60_000
+
+
+def test_an_accelerators_generator_follows_the_seed_and_goes_on_within_a_training() -> None:
+    def drawn(seed: int) -> list[Tensor]:
+        strategy = Doubled(random_state=seed)
+        strategy.on_train_begin(net(strategy).initialize())
+        return [torch.rand(4, generator=strategy.generator_on(torch.device("cpu"))) for _ in "ab"]
+
+    first, second = drawn(0)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(drawn(0), [first, second], rtol=0, atol=0)
+    assert not torch.equal(drawn(1)[0], first)
