@@ -21,6 +21,7 @@ from randsmooth.certification import certification_run
 from randsmooth.entrance_memory import EntranceMemory
 from randsmooth.fitting import (
     Recipe,
+    check_training,
     fit_estimator,
     own_estimator,
     unwrap,
@@ -78,7 +79,8 @@ class SmoothedClassifier(
     training : str, TrainingStrategy or None, default="auto"
         How to train for the noise. "auto" is stability training for torch and skorch bases and
         augmentation by noisy copies for others; further names are those of
-        `randsmooth.training.STRATEGIES`. None trains on the inputs as they are.
+        `randsmooth.training.STRATEGIES`. None trains on the inputs as they are. A net with a
+        strategy among its callbacks keeps it, and takes "auto" alone.
 
     bound : str or callable, default="auto"
         From probabilities to radius: a name in `randsmooth.bounds.BOUNDS`, "auto" for the tightest
@@ -272,6 +274,7 @@ class SmoothedClassifier(
         self.noise_.check_inputs(X_array)
         self.noise_seed_ = int(random.randint(2**31 - 1))
         self._memory = EntranceMemory()
+        check_training(self.training)
         estimator, frozen = unwrap(self.estimator)
         if frozen:
             self.classes_ = frozen_classes(estimator, X_array, y_array, self.device)

@@ -39,7 +39,8 @@ class TrainingDivergedError(RandsmoothError, FloatingPointError):
         Which term became what, in which batch of which epoch, and what to do.
 
     net : skorch.NeuralNet
-        The net, with the weights that it had at the end of its last good epoch.
+        The net, with the last weights at the end of an epoch, or from before training, that gave
+        a finite loss; with those it was given where none did.
 
     epoch : int
         The epoch, from 1.
@@ -53,6 +54,9 @@ class TrainingDivergedError(RandsmoothError, FloatingPointError):
         self.net = net
         self.epoch = epoch
         self.batch = batch
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        return type(self), (str(self), self.net, self.epoch, self.batch)
 
 
 class CertificationError(RandsmoothError, RuntimeError):
@@ -75,6 +79,9 @@ class CertificationError(RandsmoothError, RuntimeError):
         super().__init__(message)
         self.certificates = certificates
         self.failed = failed
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        return type(self), (str(self), self.certificates, self.failed)
 
     @classmethod
     def of_rows(cls, errors: Mapping[int, Exception], certificates: Any = None) -> Self:

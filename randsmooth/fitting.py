@@ -26,6 +26,7 @@ from randsmooth.training.strategy import TrainingStrategy
 
 __all__ = [
     "Recipe",
+    "check_training",
     "fit_estimator",
     "input_dtype",
     "is_net",
@@ -301,6 +302,32 @@ def voting_base(
     return ArrayBase(estimator, labels, dtype, flat, names)
 
 
+def check_training(training: Any) -> None:
+    """Refuse what names no training strategy and is none.
+
+    Parameters
+    ----------
+    training : str, TrainingStrategy or None
+        How to train.
+
+    Raises
+    ------
+    ValueError
+        If no strategy has that name.
+    TypeError
+        If it is something else.
+    """
+    if isinstance(training, str) and training not in ("auto", *STRATEGIES):
+        raise ValueError(
+            f"training must be one of {', '.join(map(repr, ('auto', *STRATEGIES)))}, None or a "
+            f"strategy of randsmooth.training, got {training!r}."
+        )
+    if not (training is None or isinstance(training, (str, TrainingStrategy))):
+        raise TypeError(
+            f"training must be a name, None or a strategy of randsmooth.training, got {training!r}."
+        )
+
+
 def _strategy(recipe: Recipe, for_net: bool) -> TrainingStrategy | None:
     """Return the strategy that the user asked for, with noise and seed filled in."""
     training = recipe.training
@@ -308,19 +335,8 @@ def _strategy(recipe: Recipe, for_net: bool) -> TrainingStrategy | None:
         return None
     if isinstance(training, str):
         kinds = {"auto": StabilityTraining if for_net else GaussianAugmentation, **STRATEGIES}
-        if training not in kinds:
-            raise ValueError(
-                f"training must be one of {', '.join(map(repr, kinds))}, None or a strategy of "
-                f"randsmooth.training, got {training!r}."
-            )
-        strategy: TrainingStrategy = kinds[training]()
-    elif isinstance(training, TrainingStrategy):
-        strategy = clone(training)
-    else:
-        raise TypeError(
-            f"training must be a name, None or a strategy of randsmooth.training, got {training!r}."
-        )
-    return _filled(strategy, recipe)
+        return _filled(kinds[training](), recipe)
+    return _filled(clone(training), recipe)
 
 
 def _filled(strategy: TrainingStrategy, recipe: Recipe) -> TrainingStrategy:
@@ -349,7 +365,7 @@ def _fit_net(
 
 
 def _attach(net: NeuralNet, strategy: TrainingStrategy, recipe: Recipe) -> None:
-    """Put the strategy first among the net's callbacks, unless the user has put one there."""
+    """Put the strategy first among the net's callbacks, unless ``"auto"`` finds one there."""
     if isinstance(net.callbacks, str):
         raise TypeError(
             f"training={type(strategy).__name__}() needs a net that runs callbacks, got "
@@ -358,9 +374,14 @@ def _attach(net: NeuralNet, strategy: TrainingStrategy, recipe: Recipe) -> None:
     callbacks = list(net.callbacks or [])
     plain = [c[1] if isinstance(c, tuple) else c for c in callbacks]
     own = [c for c in plain if isinstance(c, TrainingStrategy)]
+    if own and recipe.training != "auto":
+        raise ValueError(
+            f"training must be 'auto' for a net that has a training strategy among its callbacks, "
+            f"here {type(own[0]).__name__}, got {recipe.training!r}. Take one of the two away."
+        )
     for callback in own:
         _filled(callback, recipe)
-    if not own or not isinstance(recipe.training, str):
+    if not own:
         net.set_params(callbacks=[("smoothing", strategy), *callbacks])
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import binom
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch import Tensor, nn
@@ -203,6 +204,8 @@ class CATRS(NoisyTraining):
             The noisy copies.
         """
         self.draws_ = self.draw(inputs, self.n_draws)
+        # An optimiser that asks for the loss several times is to see one function.
+        self.uniform_ = self.generator_.random(len(inputs))
         return self.corrupted(inputs, self.draws_)
 
     def objective(
@@ -233,8 +236,8 @@ class CATRS(NoisyTraining):
         soft = None
         if self.confidence_mask or self.high_weight > 0:
             soft = self._soft_labels(log_p.detach())
-        asked = self._asked(log_p.detach(), soft, targets)
         easiest = negative_log_likelihood(log_p, targets).sort(dim=0).values
+        asked = self._asked(log_p.detach(), soft, targets)
         rank = torch.arange(self.n_draws, device=easiest.device).reshape(-1, 1)
         low = easiest.where(rank < asked, 0.0).mean(dim=0)
         high = torch.zeros_like(low)
@@ -252,7 +255,7 @@ class CATRS(NoisyTraining):
         else:
             votes = (log_p.argmax(dim=2) == labels).sum(dim=0)
             confidence = votes.cpu().numpy() / self.n_draws
-        drawn = self.generator_.binomial(self.n_draws, confidence)
+        drawn = binom.ppf(self.uniform_, self.n_draws, confidence)
         return torch.from_numpy(np.maximum(drawn, 1)).to(log_p.device)
 
     def _attacked(self, net: NeuralNet, soft: Tensor) -> Tensor:

@@ -162,7 +162,9 @@ class GeneratorStrategy(TrainingStrategy):
                 f"estimator must pass the gradient of its loss on to its inputs in train_step for "
                 f"{type(self).__name__}, got {type(net).__name__}, which does not."
             )
-        self.networks_.descend(self.graph_, [-rows, term])
+        # Gradients that overflowed in reduced precision move the net no more than the networks.
+        if bool(rows.isfinite().all() and term.isfinite().all()):
+            self.networks_.descend(self.graph_, [-rows, term])
         self.graph_, self.leaves_ = [], []
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:

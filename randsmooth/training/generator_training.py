@@ -180,11 +180,13 @@ class Architecture:
             torch.default_generator.manual_seed(seed)
             own: Callable[..., nn.Module] = ConvGenerator if is_image else DenseGenerator
             network = self._network("generator", own, n_in, n_out).to(dtype)
-            networks["generator"] = _materialised(network, row.new_zeros(1, n_in, *row.shape[2:]))
+            networks["generator"] = _materialised(
+                "generator", network, row.new_zeros(1, n_in, *row.shape[2:])
+            )
             if self.n_latent:
                 own = ConvPosterior if is_image else DensePosterior
                 network = self._network("posterior", own, n, 2 * self.n_latent).to(dtype)
-                networks["posterior"] = _materialised(network, torch.zeros_like(row))
+                networks["posterior"] = _materialised("posterior", network, torch.zeros_like(row))
             if self.n_latent and is_image:
                 networks["latent_map"] = LatentMap(self.n_latent, *row.shape[2:]).to(dtype)
         return networks
@@ -275,8 +277,14 @@ class TrainedNetworks:
         self.optimizer.load_state_dict(state["optimizer"])
 
 
-def _materialised(network: nn.Module, example: Tensor) -> nn.Module:
+def _materialised(name: str, network: nn.Module, example: Tensor) -> nn.Module:
     """Return the network after one pass, which gives lazy layers their shapes."""
-    with torch.no_grad():
-        network.eval()(example)
+    try:
+        with torch.no_grad():
+            network.eval()(example)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{name} must take inputs of shape (n_rows, {', '.join(map(str, example.shape[1:]))}), "
+            f"got {type(network).__name__}, which does not: {error}"
+        ) from error
     return network.train()

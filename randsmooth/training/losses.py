@@ -33,16 +33,32 @@ def log_probabilities(net: NeuralNet, outputs: Tensor) -> Tensor:
 
     outputs : Tensor of shape (n_rows, n_classes) or (n_rows,)
         What its module returned: probabilities for a classifier under ``NLLLoss``, one logit a row
-        under ``BCEWithLogitsLoss``, logits or log-probabilities under anything else.
+        under ``BCEWithLogitsLoss``, one probability under ``BCELoss``, logits or log-probabilities
+        of at least two classes under anything else.
 
     Returns
     -------
     Tensor of shape (n_rows, n_classes)
-        Log-probabilities.
+        Log-probabilities, in single precision where the outputs have less.
+
+    Raises
+    ------
+    ValueError
+        If there is one column, and the criterion does not say what it means.
     """
+    if outputs.dtype in (torch.float16, torch.bfloat16):
+        outputs = outputs.float()
     if isinstance(net.criterion_, nn.BCEWithLogitsLoss):
         logit = outputs.reshape(len(outputs), -1)[:, :1]
         return nn.functional.logsigmoid(torch.cat([-logit, logit], dim=1))
+    if isinstance(net.criterion_, nn.BCELoss):
+        p = outputs.reshape(len(outputs), -1)[:, :1]
+        return torch.log(torch.cat([1 - p, p], dim=1) + torch.finfo(p.dtype).eps)
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise ValueError(
+            f"estimator must return one column per class under {type(net.criterion_).__name__}, "
+            f"got outputs of shape {tuple(outputs.shape)}. Take BCEWithLogitsLoss for one logit."
+        )
     if isinstance(net.criterion_, nn.NLLLoss) and isinstance(net, NeuralNetClassifier):
         return torch.log(outputs + torch.finfo(outputs.dtype).eps)
     return nn.functional.log_softmax(outputs, dim=1)
@@ -56,14 +72,24 @@ def negative_log_likelihood(log_p: Tensor, targets: Tensor) -> Tensor:
     log_p : Tensor of shape (..., n_rows, n_classes)
         Log-probabilities.
 
-    targets : Tensor of shape (n_rows,)
+    targets : Tensor of shape (n_rows,) or (n_rows, 1)
         Class indices, of any type.
 
     Returns
     -------
     Tensor of shape (..., n_rows)
         The losses.
+
+    Raises
+    ------
+    ValueError
+        If the targets are not one class index a row.
     """
+    if targets.numel() != log_p.shape[-2]:
+        raise ValueError(
+            f"y must hold one class index per input, got targets of shape {tuple(targets.shape)} "
+            f"for {log_p.shape[-2]} inputs."
+        )
     index = targets.long().reshape(-1, 1).expand(*log_p.shape[:-1], 1)
     return -log_p.gather(-1, index).squeeze(-1)
 

@@ -17,8 +17,8 @@ __all__ = ["SigmaWarmUp"]
 class SigmaWarmUp(Callback):  # type: ignore[misc]
     r"""Let the training noise grow to its full scale over the first epochs.
 
-    In epoch t, counted from 1, every strategy on the net that trains with noise
-    (`NoisyTraining`) gets it at the scale
+    In epoch t, counted from 1, the strategy on the net that trains with noise (`NoisyTraining`)
+    gets it at the scale
 
     .. math::
 
@@ -28,8 +28,8 @@ class SigmaWarmUp(Callback):  # type: ignore[misc]
     noise from its first weights may do so once it has learned under small noise. What is certified
     afterwards is the noise of the strategy, at its full scale. History has the factor of
     :math:`\sigma` as ``noise_factor``. Training that goes on with ``partial_fit`` goes on with the
-    schedule. Only what is drawn is scaled: a strategy whose loss itself contains :math:`\sigma`
-    keeps the full one there.
+    schedule. A loss or a step that itself contains :math:`\sigma`, as MACER's and SmoothMix's do,
+    has the scale that is drawn.
 
     Parameters
     ----------

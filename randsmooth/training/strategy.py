@@ -11,8 +11,9 @@ stay in charge, there is one joint backward pass, and whatever scales the loss s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,7 +24,6 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback
 from skorch.dataset import unpack_data
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from randsmooth.exceptions import TrainingDivergedError
@@ -56,6 +56,8 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
     targets_: Any
     outputs_: Tensor | None
     listening_: bool
+    called_: bool
+    keywords_: dict[str, list[str]]
 
     def __init__(self, *, random_state: Any = None) -> None:
         self.random_state = random_state
@@ -188,7 +190,12 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         if outputs is None:
             raise TypeError(
                 f"estimator must call its module in infer, got {type(net).__name__}, "
-                f"whose infer does not call it in training mode."
+                f"whose infer does not call it."
+            )
+        if torch.is_grad_enabled() and rows.requires_grad and not outputs.requires_grad:
+            raise TypeError(
+                f"estimator must be differentiable in its inputs for {type(self).__name__}, got "
+                f"{type(net.module_).__name__}, whose outputs pass no gradient on to them."
             )
         return log_probabilities(net, outputs)
 
@@ -240,6 +247,13 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         **kwargs
             What else skorch passes.
         """
+        strategies = [c for _, c in net.callbacks_ if isinstance(c, TrainingStrategy)]
+        if len(strategies) > 1:
+            raise TypeError(
+                f"callbacks must hold one training strategy, got "
+                f"{', '.join(type(strategy).__name__ for strategy in strategies)}. Add their terms "
+                f"up in one strategy of your own, see the guide to training."
+            )
         self.check(net)
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
@@ -249,11 +263,13 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         self.device_generator_ = None
         self.listening_ = False
         self.term_names_: tuple[str, ...] = ()
-        self.active_ = False
+        self.active_ = self.called_ = False
         self.outputs_ = None
+        self.keywords_ = {}
         self._unhook()
         self.handles_: list[RemovableHandle] = self._hook(net)
-        self.good_weights_ = _copied(net.module_)
+        self.good_weights_: dict[str, Any] = {}
+        self.good_epoch_: int | None = None
 
     def on_batch_begin(
         self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any
@@ -275,7 +291,7 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
             What else skorch passes.
         """
         self.outputs_ = None
-        self.active_ = training
+        self.active_, self.called_ = training, False
         if not training:
             return
         inputs, targets = unpack_data(batch)
@@ -306,7 +322,8 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         **kwargs
             What else skorch passes.
         """
-        if training and self.outputs_ is not None and self._changes_the_loss():
+        self.active_ = False
+        if training and not self.called_ and self._changes_the_loss():
             self._unhook()
             raise TypeError(
                 f"estimator must call its criterion in get_loss for {type(self).__name__} to add "
@@ -324,7 +341,6 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         **kwargs
             What else skorch passes.
         """
-        self.good_weights_ = _copied(net.module_)
         batches = [batch for batch in net.history[-1]["batches"] if "train_batch_size" in batch]
         for name in self.term_names_:
             having = [batch for batch in batches if name in batch]
@@ -346,6 +362,9 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         self._unhook()
         self.outputs_ = None
         self.good_weights_ = {}
+        for name, value in list(vars(self).items()):  # the last batch, which would stay in memory
+            if name.endswith("_") and isinstance(value, Tensor) and name not in self.saved:
+                delattr(self, name)
 
     def _changes_the_loss(self) -> bool:
         return type(self).objective is not TrainingStrategy.objective
@@ -359,48 +378,79 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
                 f"{type(self).__name__}, got {type(net).__name__}."
             )
 
-        def minimised(criterion: nn.Module, args: Any, loss: Tensor) -> Tensor | None:
-            return self._minimised(net, loss)
-
         return [
-            module.register_forward_hook(self._keep),
-            criterion.register_forward_hook(minimised),
+            module.register_forward_hook(_Hook(self._keep), with_kwargs=True),
+            criterion.register_forward_hook(_Hook(partial(self._minimised, net))),
         ]
 
-    def _keep(self, module: nn.Module, args: Any, outputs: Any) -> None:
-        if self.listening_ or (module.training and torch.is_grad_enabled()):
-            self.outputs_ = outputs[0] if isinstance(outputs, tuple) else outputs
+    def _keep(self, module: nn.Module, args: Any, keywords: Any, outputs: Any) -> None:
+        """Keep what a pass of ours returned, or the batch's own: its first with a graph."""
+        if self.listening_:
+            self._agree("own", keywords)
+        elif self.active_ and torch.is_grad_enabled() and self.outputs_ is None:
+            self._agree("training", keywords)
+        else:
+            return
+        self.outputs_ = outputs[0] if isinstance(outputs, tuple) else outputs
 
-    def _minimised(self, net: NeuralNet, loss: Tensor) -> Tensor | None:
+    def _agree(self, who: str, keywords: Mapping[str, Any]) -> None:
+        """Refuse parameters of `fit` that reach the module, but not in the passes of ours."""
+        self.keywords_[who] = sorted(keywords)
+        own, training = self.keywords_.get("own"), self.keywords_.get("training")
+        if own is not None and training is not None and own != training:
+            raise TypeError(
+                f"fit parameters must not reach the module with {type(self).__name__}, whose own "
+                f"passes go without them, got {', '.join(training)}. Give the module a parameter."
+            )
+
+    def _minimised(
+        self, net: NeuralNet, criterion: nn.Module, args: Any, loss: Tensor
+    ) -> Tensor | None:
         """Return the objective, once for each training pass; None leaves the loss alone."""
         if self.outputs_ is None or not self.active_:
             return None
         outputs, self.outputs_ = self.outputs_, None
+        # Of an optimiser that asks for the loss several times, history has the first, as skorch's.
+        first, self.called_ = not self.called_, True
+        if loss.ndim and not self._changes_the_loss():
+            self._check_finite(net, {"criterion_loss": loss.mean().item()})
+            return None
+        if loss.ndim:
+            raise TypeError(
+                f"criterion must return a scalar for {type(self).__name__} to add its terms, got "
+                f"a tensor of shape {tuple(loss.shape)}. Set criterion__reduction='mean'."
+            )
         terms = self.objective(net, loss, outputs, self.targets_)
-        self._record(net, {name: term.item() for name, term in terms.items()})
+        values = {name: term.item() for name, term in terms.items()}
+        if first and self._changes_the_loss():
+            self.term_names_ = tuple(dict.fromkeys((*self.term_names_, *values)))
+            for name, value in values.items():
+                net.history.record_batch(name, value)
+        self._check_finite(net, values)
         total, *others = terms.values()
         for term in others:
             total = total + term
         return total
 
-    def _record(self, net: NeuralNet, values: Mapping[str, float]) -> None:
-        """Note the terms of a batch; training ends where one is not finite."""
-        if self._changes_the_loss():
-            self.term_names_ = tuple(dict.fromkeys((*self.term_names_, *values)))
-            for name, value in values.items():
-                net.history.record_batch(name, value)
-        if math.isfinite(math.fsum(values.values())):
-            return
+    def _check_finite(self, net: NeuralNet, values: Mapping[str, float]) -> None:
+        """Keep the weights that an epoch begins with; training ends where a term is not finite."""
         epoch, batch = len(net.history), len(net.history[-1]["batches"])
-        if self.good_weights_:
-            net.module_.load_state_dict(self.good_weights_)
+        if all(map(math.isfinite, values.values())):
+            if self.good_epoch_ != epoch - 1:
+                self.good_weights_, self.good_epoch_ = _copied(net.module_), epoch - 1
+            return
         self._unhook()
-        since = f"the end of epoch {epoch - 1}" if epoch > 1 else "before training"
+        if self.good_epoch_ is None:
+            kept = "No weights gave a finite loss; this error's `net` has those it was given."
+        else:
+            net.module_.load_state_dict(self.good_weights_)
+            end = f"from the end of epoch {self.good_epoch_}"
+            since = end if self.good_epoch_ else "from before training"
+            kept = f"The net with the weights {since} is this error's `net`."
         shown = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
         raise TrainingDivergedError(
             f"loss must stay finite, got {shown} in batch {batch} of epoch {epoch}. Lower the "
-            f"learning rate, or look for inputs that are not finite. The net with its weights from "
-            f"{since} is in this error's `net`.",
+            f"learning rate, or look for inputs that are not finite. {kept}",
             net,
             epoch,
             batch,
@@ -420,10 +470,21 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         }
 
 
+class _Hook:
+    """A function as a hook, which copies and pickles of what it hangs on leave behind."""
+
+    def __init__(self, function: Callable[..., Any] | None) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return None if self.function is None else self.function(*args)
+
+    def __reduce__(self) -> tuple[type[_Hook], tuple[None]]:
+        return _Hook, (None,)
+
+
 def _copied(module: nn.Module) -> dict[str, Any]:
-    """Return a copy of a module's weights, empty as long as a lazy module has none."""
-    if any(is_lazy(parameter) for parameter in module.parameters()):
-        return {}
+    """Return a copy of a module's weights."""
     return {
         name: value.clone() if isinstance(value, Tensor) else value
         for name, value in module.state_dict().items()

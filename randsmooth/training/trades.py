@@ -185,8 +185,11 @@ class TRADES(AdversarialStrategy):
         """
         check_inputs_in_range(inputs, self.clip_range)
         self.attacked_: Tensor | None = None
-        if self.beta > 0 and _asks_for_its_mode(net.module_):
-            self.attacked_ = self._attack(net, None)
+        if self.beta > 0:
+            noise = as_tensor(self.generator_.standard_normal(tuple(inputs.shape)), inputs)
+            self.start_ = inputs + self.start_scale * noise
+            if _asks_for_its_mode(net.module_):
+                self.attacked_ = self._attack(net, None)
         return inputs
 
     def objective(
@@ -223,13 +226,11 @@ class TRADES(AdversarialStrategy):
     def _attack(self, net: NeuralNet, clean: Tensor | None) -> Tensor:
         """Return the attacked batch, given its clean log-probabilities where they are known."""
         inputs = self.inputs_
-        noise = as_tensor(self.generator_.standard_normal(tuple(inputs.shape)), inputs)
         with self.attacking(net):
             if clean is None:
                 with torch.no_grad():
                     clean = self.log_probabilities(net, inputs)
-            start = inputs + self.start_scale * noise
-            return self.attacked(net, inputs, start, partial(_divergence_of_rivals, clean))
+            return self.attacked(net, inputs, self.start_, partial(_divergence_of_rivals, clean))
 
 
 def _divergence_of_rivals(log_p: Tensor, log_q: Tensor) -> Tensor:

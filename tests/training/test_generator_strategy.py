@@ -291,7 +291,7 @@ def test_a_generator_that_diverges_ends_training_with_the_nets_last_good_weights
                     for p in net.callbacks[0].networks_.networks.parameters():
                         p.fill_(np.nan)
 
-    with pytest.raises(TrainingDivergedError, match=r"batch 1 of epoch 3.*end of epoch 2 "):
+    with pytest.raises(TrainingDivergedError, match=r"batch 1 of epoch 3.*end of epoch 1 "):
         net(adt(), Spoil(), max_epochs=4).fit(X, y)
 
 

@@ -210,7 +210,7 @@ def test_a_loss_that_is_not_finite_ends_training_with_the_last_good_weights() ->
 def test_a_net_that_diverges_at_once_keeps_the_weights_it_started_with() -> None:
     bad = X.copy()
     bad[3] = np.inf
-    with pytest.raises(TrainingDivergedError, match=r"in batch 1 of epoch 1.*before training"):
+    with pytest.raises(TrainingDivergedError, match=r"in batch 1 of epoch 1.*was given"):
         net(GaussianAugmentation(noise=Gaussian(0.5))).fit(bad, y)
 
 

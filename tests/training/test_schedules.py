@@ -14,7 +14,12 @@ from torch import nn
 
 from randsmooth import SmoothedClassifier
 from randsmooth.noise import Ablation, Gaussian
-from randsmooth.training import GaussianAugmentation, StabilityTraining, TrainingStrategy
+from randsmooth.training import (
+    GaussianAugmentation,
+    NoisyTraining,
+    StabilityTraining,
+    TrainingStrategy,
+)
 from randsmooth.training.schedules import SigmaWarmUp
 
 X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
@@ -82,14 +87,15 @@ def test_a_schedule_of_one_epoch_changes_nothing() -> None:
     assert torch.equal(trained.module_.weight, net(augmentation()).fit(X, y).module_.weight)
 
 
-def test_the_noise_of_every_strategy_is_scaled() -> None:
-    first, second = augmentation(), StabilityTraining(noise=Gaussian(0.1), random_state=1)
+@pytest.mark.parametrize("kind", [GaussianAugmentation, StabilityTraining])
+def test_the_noise_of_every_strategy_is_scaled(kind: type[NoisyTraining]) -> None:
+    strategy = kind(noise=Gaussian(0.1), random_state=1)
 
     class Factors(Callback):
         def on_batch_begin(self, net, **kwargs):
-            assert first.noise_factor_ == second.noise_factor_ == net.history[-1, "noise_factor"]
+            assert strategy.noise_factor_ == net.history[-1, "noise_factor"]
 
-    trained = net(first, second, SigmaWarmUp(2), Factors()).fit(X, y)
+    trained = net(strategy, SigmaWarmUp(2), Factors()).fit(X, y)
     assert trained.history[0, "noise_factor"] == 0.5
 
 
