@@ -371,18 +371,19 @@ class AdversarialDistributionalTraining(GeneratorStrategy):
         repeated = torch.cat([targets] * n)
         rho = torch.full_like(centre, rho_of_std(self.initial_std))
 
-        def objective(distribution: TanhGaussian) -> Tensor:
+        def gradients(distribution: TanhGaussian) -> tuple[Tensor, Tensor]:
             normal = self.standard_normal((n, *centre.shape), centre)
-            rows = self._clipped(centre + distribution.perturbations(normal)).flatten(0, 1)
-            value = self._losses(net, rows, repeated).sum() / n
-            if not weight:
-                return value
-            surprisals = distribution.surprisals(normal)
-            return value + weight * surprisals.sum() / (n * centre[0].numel())
+            perturbations = distribution.perturbations(normal).requires_grad_()
+            with torch.enable_grad():
+                rows = self._clipped(centre + perturbations).flatten(0, 1)
+                loss = self._losses(net, rows, repeated).sum() / n
+                (by_perturbation,) = torch.autograd.grad(loss, [perturbations])
+            per_coordinate = weight / (n * centre[0].numel())
+            return distribution.gradients(normal, by_perturbation, per_coordinate)
 
         with self.attacking(net):
             return climb(
-                objective,
+                gradients,
                 TanhGaussian(torch.zeros_like(centre), rho, half_width),
                 n_steps=self.n_steps,
                 step_size=self.step_size,

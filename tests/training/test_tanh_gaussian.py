@@ -16,6 +16,18 @@ EPS = 8 / 255
 N_DRAWS = 5
 
 
+def by_autograd(
+    objective: Callable[[TanhGaussian], Tensor],
+) -> Callable[[TanhGaussian], tuple[Tensor, ...]]:
+    def gradients(distribution: TanhGaussian) -> tuple[Tensor, ...]:
+        mean, rho = (x.detach().requires_grad_() for x in (distribution.mean, distribution.rho))
+        return torch.autograd.grad(
+            objective(TanhGaussian(mean, rho, distribution.eps)), [mean, rho]
+        )
+
+    return gradients
+
+
 def random_distribution(seed: int, shape: tuple[int, ...] = (6, 4)) -> tuple[TanhGaussian, Tensor]:
     rng = np.random.default_rng(seed)
     mean, rho, normal = (torch.from_numpy(rng.normal(size=shape)) for _ in range(3))
@@ -88,7 +100,10 @@ def linear_climb(entropy_weight: float, n_steps: int, *, seed: int = 0, start: f
 
     rho = torch.full_like(w, rho_of_std(start))
     end = climb(
-        objective, TanhGaussian(torch.zeros_like(w), rho, EPS), n_steps=n_steps, step_size=0.3
+        by_autograd(objective),
+        TanhGaussian(torch.zeros_like(w), rho, EPS),
+        n_steps=n_steps,
+        step_size=0.3,
     )
     samples = end.perturbations(torch.from_numpy(rng.normal(size=(200, 40, 50)))) / EPS
     return samples * w.sign(), end
@@ -164,7 +179,11 @@ def test_the_ascent_is_adam_with_both_betas_zero(accumulate: bool) -> None:
         return objective
 
     ended = climb(
-        seeded_objective(), start, n_steps=6, step_size=0.3, accumulate_gradients=accumulate
+        by_autograd(seeded_objective()),
+        start,
+        n_steps=6,
+        step_size=0.3,
+        accumulate_gradients=accumulate,
     )
     by_hand = published_loop(seeded_objective(), start, clears=not accumulate)
     other = published_loop(seeded_objective(), start, clears=accumulate)
@@ -187,7 +206,7 @@ def test_near_zero_deviation_the_ascent_is_sign_ascent_in_tanh_space() -> None:
 
     rho = torch.full_like(rows, rho_of_std(1e-9))
     start = TanhGaussian(torch.zeros_like(rows), rho, 0.1)
-    ended = climb(objective, start, n_steps=9, step_size=0.3)
+    ended = climb(by_autograd(objective), start, n_steps=9, step_size=0.3)
     u = torch.zeros_like(rows)
     for _ in range(9):
         u.requires_grad_()
@@ -199,7 +218,28 @@ def test_near_zero_deviation_the_ascent_is_sign_ascent_in_tanh_space() -> None:
 def test_the_ascent_leaves_its_start_alone() -> None:
     start, normal = random_distribution(5)
     mean = start.mean.clone()
-    climb(lambda d: d.perturbations(normal).sum(), start, n_steps=2, step_size=0.3)
+    climb(by_autograd(lambda d: d.perturbations(normal).sum()), start, n_steps=2, step_size=0.3)
     assert torch.equal(start.mean, mean)
     assert not start.mean.requires_grad
     assert not start.rho.requires_grad
+
+
+@pytest.mark.parametrize("entropy_weight", [0.0, 0.7])
+@pytest.mark.parametrize("box", ["ball", "range"])
+def test_the_gradients_are_those_of_loss_and_surprisals(entropy_weight: float, box: str) -> None:
+    distribution, _ = random_distribution(5)
+    distribution.rho[0, 0] = -25.0  # where softplus is exp
+    distribution.mean[1] = 30.0  # where tanh rounds to 1
+    rng = np.random.default_rng(6)
+    eps = EPS if box == "ball" else torch.from_numpy(rng.uniform(0.01, EPS, size=(6, 4)))
+    normal, weights = (torch.from_numpy(rng.normal(size=(3, 6, 4))) for _ in range(2))
+
+    def objective(d: TanhGaussian) -> Tensor:
+        loss = (weights * d.perturbations(normal).sin()).sum()
+        return loss + entropy_weight * d.surprisals(normal).sum()
+
+    distribution = TanhGaussian(distribution.mean, distribution.rho, eps)
+    perturbations = distribution.perturbations(normal)
+    found = distribution.gradients(normal, weights * perturbations.cos(), entropy_weight)
+    for one, other in zip(found, by_autograd(objective)(distribution), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-15)
