@@ -89,8 +89,7 @@ METHODS = {
     "macer": Method(
         "MACER",
         lambda epochs: MACER(16.0, n_draws=16, beta=16.0, margin=8.0, start_epoch=epochs // 3 + 1),
-        "weight 16, beta 16, margin 8, 16 draws, 1024 rows a batch, after a third of the epochs",
-        4,
+        "weight 16, beta 16, margin 8, 16 draws of 256 inputs, after a third of the epochs",
         published=(1.590, 1.408),
     ),
     "smoothadv": Method(
