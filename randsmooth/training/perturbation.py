@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,12 +36,15 @@ def frozen(module: nn.Module) -> Iterator[None]:
     modes = [(part, part.training) for part in module.modules()]
     # Parameters of a lazy module that saw no batch yet have no flag to set.
     flags = [(p, p.requires_grad) for p in module.parameters() if not is_lazy(p)]
+    # cuDNN passes gradients through recurrent layers in training mode alone.
+    recurrent = any(isinstance(part, nn.RNNBase) for part, _ in modes)
     try:
         for part, _ in modes:
             part.training = False
         for parameter, _ in flags:
             parameter.requires_grad_(False)
-        yield
+        with torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext():
+            yield
     finally:
         for part, training in modes:
             part.training = training

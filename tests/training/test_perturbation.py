@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import kstest
-from torch import Tensor
+from torch import Tensor, nn
 
-from randsmooth.training.perturbation import Ball, as_tensor, ascend, steepest_step, warmed_up
+from randsmooth.training.perturbation import (
+    Ball,
+    as_tensor,
+    ascend,
+    frozen,
+    steepest_step,
+    warmed_up,
+)
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -182,3 +189,11 @@ def test_arrays_become_tensors_of_the_type_of_another() -> None:
 def test_a_warm_up_is_linear_and_ends() -> None:
     assert [warmed_up(2.0, epoch, 4) for epoch in range(1, 7)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
     assert warmed_up(2.0, 1, 0) == 2.0
+
+
+@pytest.mark.parametrize(("part", "without"), [(nn.LSTM(2, 3), True), (nn.Linear(2, 3), False)])
+def test_recurrent_layers_are_attacked_without_cudnn(part: nn.Module, without: bool) -> None:
+    before = torch.backends.cudnn.enabled
+    with frozen(nn.Sequential(part)):
+        assert torch.backends.cudnn.enabled == (before and not without)
+    assert torch.backends.cudnn.enabled == before
