@@ -322,12 +322,15 @@ def figure(rows: list[Row], path: Path) -> None:
     for k, ((method, epochs), group) in enumerate(groups.items()):
         place = np.arange(len(columns)) + (k - (len(groups) - 1) / 2) * width
         values = np.array([[row.accuracy[column] for column in columns] for row in group])
-        label = f"{method}, {epochs} epochs"
-        ax.bar(place, 100 * values.mean(axis=0), width, label=label, alpha=0.75)
-        ax.plot(place, 100 * values.T, "k.", markersize=3)
+        label, colour = f"{method}, {epochs} epochs", f"C{k}"
+        ax.plot(place, 100 * values.mean(axis=0), "_", color=colour, markersize=14, label=label)
+        ax.plot(place, 100 * values.T, ".", color=colour)
     ax.set_xticks(range(len(columns)), columns)
+    ax.set_xticks(np.arange(len(columns) - 1) + 0.5, minor=True)
+    ax.grid(axis="x", which="minor", alpha=0.4)
+    ax.grid(axis="y", alpha=0.4)
+    ax.tick_params(axis="x", which="both", length=0)
     ax.set_ylabel("accuracy (%)")
-    ax.set_ylim(0, 100)
     ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     fig.savefig(path, dpi=110)
 

@@ -203,7 +203,7 @@ class CATRS(NoisyTraining):
         Tensor of shape (n_draws * n_rows, ...)
             The noisy copies.
         """
-        self.draws_ = self.draw(inputs, self.n_draws)
+        self.draws_ = self.draw(inputs)
         # An optimiser that asks for the loss several times is to see one function.
         self.uniform_ = self.generator_.random(len(inputs))
         return self.corrupted(inputs, self.draws_)

@@ -79,9 +79,9 @@ class NoisyTraining(TrainingStrategy):
         Tensor of shape (n_draws * n_rows, ...)
             The noisy copies.
         """
-        return self.corrupted(inputs, self.draw(inputs, self.n_draws))
+        return self.corrupted(inputs, self.draw(inputs))
 
-    def draw(self, inputs: Tensor, n_draws: int = 1) -> Tensor:
+    def draw(self, inputs: Tensor) -> Tensor:
         """Return fresh noise for a batch.
 
         Parameters
@@ -89,16 +89,13 @@ class NoisyTraining(TrainingStrategy):
         inputs : Tensor of shape (n_rows, ...)
             The batch.
 
-        n_draws : int, default=1
-            Draws for each row.
-
         Returns
         -------
         Tensor of shape (n_draws * n_rows, ...)
             The noise: the first draw of every row, then the second, and so on.
         """
         noise = self._noise()
-        n_rows, shape = n_draws * len(inputs), tuple(inputs.shape[1:])
+        n_rows, shape = self.n_draws * len(inputs), tuple(inputs.shape[1:])
         if inputs.is_cuda:
             drawn = self._drawn_on_device(inputs, n_rows)
             if drawn is not None:

@@ -93,27 +93,26 @@ class SigmaWarmUp(Callback):  # type: ignore[misc]
             strategy on the net trains with noise.
 
         TypeError
-            If a strategy's noise is not added to the inputs.
+            If the strategy's noise is not added to the inputs.
         """
         check_count("n_epochs", self.n_epochs)
         check_weight("start", self.start)
         if self.start >= 1:
             raise ValueError(f"start must be below 1, got {self.start!r}.")
-        strategies = _noisy_strategies(net)
-        if not strategies:
+        strategy = _noisy_strategy(net)
+        if strategy is None:
             raise ValueError(
                 f"callbacks must hold a strategy that trains with noise for SigmaWarmUp, such as "
                 f"GaussianAugmentation, got {[type(c).__name__ for _, c in net.callbacks_]}."
             )
-        for strategy in strategies:
-            if strategy.noise is not None and not strategy.noise.additive:
-                raise TypeError(
-                    f"noise must be added to the inputs for SigmaWarmUp to scale it, got "
-                    f"{strategy.noise!r} in {type(strategy).__name__}. Leave SigmaWarmUp out."
-                )
+        if strategy.noise is not None and not strategy.noise.additive:
+            raise TypeError(
+                f"noise must be added to the inputs for SigmaWarmUp to scale it, got "
+                f"{strategy.noise!r} in {type(strategy).__name__}. Leave SigmaWarmUp out."
+            )
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Set the factor of the epoch on every strategy that trains with noise.
+        """Set the factor of the epoch on the strategy that trains with noise.
 
         Parameters
         ----------
@@ -124,10 +123,12 @@ class SigmaWarmUp(Callback):  # type: ignore[misc]
             What else skorch passes.
         """
         factor = self.start + warmed_up(1 - self.start, len(net.history), self.n_epochs)
-        for strategy in _noisy_strategies(net):
+        strategy = _noisy_strategy(net)
+        if strategy is not None:
             strategy.noise_factor_ = factor
         net.history.record("noise_factor", factor)
 
 
-def _noisy_strategies(net: NeuralNet) -> list[NoisyTraining]:
-    return [callback for _, callback in net.callbacks_ if isinstance(callback, NoisyTraining)]
+def _noisy_strategy(net: NeuralNet) -> NoisyTraining | None:
+    """Return the one strategy that a net may have, where it trains with noise."""
+    return next((c for _, c in net.callbacks_ if isinstance(c, NoisyTraining)), None)

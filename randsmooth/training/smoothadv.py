@@ -158,7 +158,7 @@ class SmoothAdv(SmoothedAttack):
             If `clip_range` does not contain the inputs.
         """
         check_inputs_in_range(inputs, self.clip_range)
-        draws = self.draw(inputs, self.n_draws)
+        draws = self.draw(inputs)
         epoch = len(net.history)
         step_size = 2 * self.eps / self.n_steps if self.step_size is None else self.step_size
         with self.attacking(net):

@@ -212,7 +212,7 @@ class SmoothMix(SmoothedAttack):
             If `clip_range` does not contain the inputs.
         """
         check_inputs_in_range(inputs, self.clip_range)
-        draws = self.draw(inputs, self.n_draws)
+        draws = self.draw(inputs)
         clean, adversary = self._attacked(net, inputs, targets, draws)
         self.mixing_ = as_tensor(self.mixing_generator_.uniform(0, 0.5, len(inputs)), inputs)
         mixing = self.mixing_.reshape(-1, *[1] * (inputs.ndim - 1))

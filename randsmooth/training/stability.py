@@ -140,7 +140,7 @@ class StabilityTraining(NoisyTraining):
         Tensor of shape (n_rows, ...)
             `inputs`.
         """
-        self.draws_ = self.draw(inputs, self.n_draws)
+        self.draws_ = self.draw(inputs)
         return inputs
 
     def objective(

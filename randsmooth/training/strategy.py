@@ -10,7 +10,6 @@ stay in charge, there is one joint backward pass, and whatever scales the loss s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -28,6 +27,7 @@ from torch.utils.hooks import RemovableHandle
 
 from randsmooth.exceptions import TrainingDivergedError
 from randsmooth.noise import Stream, block_generator
+from randsmooth.training.good_weights import GoodWeights
 from randsmooth.training.losses import log_probabilities
 from randsmooth.training.perturbation import frozen
 
@@ -268,8 +268,7 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         self.keywords_ = {}
         self._unhook()
         self.handles_: list[RemovableHandle] = self._hook(net)
-        self.good_weights_: dict[str, Any] = {}
-        self.good_epoch_: int | None = None
+        self.good_weights_ = GoodWeights()
 
     def on_batch_begin(
         self, net: NeuralNet, batch: Any = None, training: bool = False, **kwargs: Any
@@ -361,7 +360,7 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         """
         self._unhook()
         self.outputs_ = None
-        self.good_weights_ = {}
+        self.good_weights_ = GoodWeights()
         for name, value in list(vars(self).items()):  # the last batch, which would stay in memory
             if name.endswith("_") and isinstance(value, Tensor) and name not in self.saved:
                 delattr(self, name)
@@ -433,28 +432,11 @@ class TrainingStrategy(Callback):  # type: ignore[misc]
         return total
 
     def _check_finite(self, net: NeuralNet, values: Mapping[str, float]) -> None:
-        """Keep the weights that an epoch begins with; training ends where a term is not finite."""
-        epoch, batch = len(net.history), len(net.history[-1]["batches"])
-        if all(map(math.isfinite, values.values())):
-            if self.good_epoch_ != epoch - 1:
-                self.good_weights_, self.good_epoch_ = _copied(net.module_), epoch - 1
-            return
-        self._unhook()
-        if self.good_epoch_ is None:
-            kept = "No weights gave a finite loss; this error's `net` has those it was given."
-        else:
-            net.module_.load_state_dict(self.good_weights_)
-            end = f"from the end of epoch {self.good_epoch_}"
-            since = end if self.good_epoch_ else "from before training"
-            kept = f"The net with the weights {since} is this error's `net`."
-        shown = ", ".join(f"{name} {value:.6g}" for name, value in values.items())
-        raise TrainingDivergedError(
-            f"loss must stay finite, got {shown} in batch {batch} of epoch {epoch}. Lower the "
-            f"learning rate, or look for inputs that are not finite. {kept}",
-            net,
-            epoch,
-            batch,
-        )
+        try:
+            self.good_weights_.check(net, values)
+        except TrainingDivergedError:
+            self._unhook()
+            raise
 
     def _unhook(self) -> None:
         for handle in getattr(self, "handles_", []):
@@ -481,14 +463,6 @@ class _Hook:
 
     def __reduce__(self) -> tuple[type[_Hook], tuple[None]]:
         return _Hook, (None,)
-
-
-def _copied(module: nn.Module) -> dict[str, Any]:
-    """Return a copy of a module's weights."""
-    return {
-        name: value.clone() if isinstance(value, Tensor) else value
-        for name, value in module.state_dict().items()
-    }
 
 
 def _replace(batch: Any, rows: Tensor, targets: Any, n_rows: int, strategy: str) -> None:

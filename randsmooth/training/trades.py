@@ -69,7 +69,7 @@ class TRADES(AdversarialStrategy):
     start_scale : float, default=0.001
         Standard deviation of the noise that the attack starts from.
 
-    divergence : {"kl", "cross_entropy"}, default="kl"
+    divergence : {"cross_entropy", "kl"}, default="kl"
         What ties the predictions: the Kullback-Leibler divergence of the paper, or the
         cross-entropy, which adds the entropy of the clean prediction and so asks for a confident
         one. The attack is the same.
@@ -156,7 +156,7 @@ class TRADES(AdversarialStrategy):
         """
         check_weight("beta", self.beta)
         check_positive("start_scale", self.start_scale)
-        check_choice("divergence", self.divergence, ("kl", "cross_entropy"))
+        check_choice("divergence", self.divergence, tuple(DIVERGENCES))
         super().check(net)
 
     def prepare(self, net: NeuralNet, inputs: Tensor, targets: Any) -> Tensor:

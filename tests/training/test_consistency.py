@@ -98,8 +98,8 @@ def test_without_weights_it_is_augmentation_with_several_draws_bit_for_bit() -> 
 
 
 class SameNoise(Consistency):
-    def draw(self, inputs: Tensor, n_draws: int = 1) -> Tensor:
-        return super().draw(inputs, 1).repeat(n_draws, 1)
+    def draw(self, inputs: Tensor) -> Tensor:
+        return super().draw(inputs)[: len(inputs)].repeat(self.n_draws, 1)
 
 
 def test_equal_copies_have_no_divergence_but_entropy() -> None:

@@ -117,7 +117,7 @@ def test_every_form_of_stability_training_takes_the_step_of_its_formula(
     drawn = clone(strategy)
     drawn.noise_factor_ = 1.0
     drawn.on_train_begin(net(strategy).initialize())
-    noise_rows = drawn.draw(torch.from_numpy(X), 3).double()
+    noise_rows = drawn.draw(torch.from_numpy(X)).double()
 
     torch.manual_seed(0)
     module = nn.Linear(5, 3).double()

@@ -57,7 +57,7 @@ def test_a_step_is_the_gradient_step_on_inputs_attacked_by_hand(
     trained = make_net(strategy, recorder, module=MODULES[kind]).fit(X, y)
 
     x, targets = torch.from_numpy(X), torch.from_numpy(y)
-    draws = chunks(begun(strategy).draw(x, n_draws), n_draws)
+    draws = chunks(begun(strategy).draw(x), n_draws)
     torch.manual_seed(0)
     module = MODULES[kind]()
     *_, attacked = attacked_by_hand(
@@ -79,7 +79,7 @@ def attacks(strategy: SmoothAdv, X: np.ndarray, y: np.ndarray, **params: Any) ->
     m = strategy.n_draws
     found = []
     for rows in recorder.rows_:
-        copies = torch.stack(chunks(rows - replayed.draw(x, m), m))
+        copies = torch.stack(chunks(rows - replayed.draw(x), m))
         assert copies.numpy() == pytest.approx(copies[:1].expand_as(copies).numpy(), abs=1e-12)
         found.append(copies[0] - x)
     return found
@@ -144,7 +144,7 @@ def test_the_attack_raises_the_loss_of_the_soft_smoothed_classifier(kind: str) -
     (delta,) = attacks(strategy, X, y, module=MODULES[kind])
     torch.manual_seed(0)
     module, x, targets = MODULES[kind](), torch.from_numpy(X), torch.from_numpy(y)
-    draws = chunks(begun(strategy).draw(x, 8), 8)
+    draws = chunks(begun(strategy).draw(x), 8)
     before = soft_smoothed_loss(module, x, targets, draws)
     after = soft_smoothed_loss(module, x + delta, targets, draws)
     assert (after > before).all()
@@ -161,7 +161,7 @@ def test_the_attack_climbs_the_log_of_the_average_and_not_the_average_log() -> N
     torch.manual_seed(0)
     module = TableNet()
     x = torch.from_numpy(X).requires_grad_()
-    draws = begun(strategy).draw(x, 3)
+    draws = begun(strategy).draw(x)
     logits = module(x.repeat(3, 1) + draws)
     nn.functional.cross_entropy(logits, torch.from_numpy(y).repeat(3), reduction="sum").backward()
     cosines = nn.functional.cosine_similarity(delta, x.grad)

@@ -101,7 +101,7 @@ def test_a_step_is_the_gradient_step_of_the_papers_loss(
 
     x, targets = torch.from_numpy(X), torch.from_numpy(y)
     replayed = begun(strategy)
-    draws = list(replayed.draw(x, n_draws).chunk(n_draws))
+    draws = list(replayed.draw(x).chunk(n_draws))
     lam = torch.from_numpy(replayed.mixing_generator_.uniform(0, 0.5, len(X)))
     torch.manual_seed(0)
     module = MODULES[kind]()
@@ -124,7 +124,7 @@ def test_gradients_flow_through_the_mixed_target() -> None:
     strategy = smoothmix(20.0, n_steps=1)
     trained = make_net(strategy).fit(X, y)
     x, targets, replayed = torch.from_numpy(X), torch.from_numpy(y), begun(strategy)
-    draws = replayed.draw(x, 3)
+    draws = replayed.draw(x)
     lam = torch.from_numpy(replayed.mixing_generator_.uniform(0, 0.5, 12))[:, None]
     torch.manual_seed(0)
     module = TableNet()
@@ -181,7 +181,7 @@ def test_the_one_step_adversary_grows_over_the_warm_up_epochs() -> None:
     make_net(strategy, recorder, max_epochs=5).fit(X, y)
     replayed, x = begun(strategy), torch.from_numpy(X)
     for rows, length in zip(recorder.rows_, [0.05, 0.1, 0.15, 0.2, 0.2], strict=True):
-        delta = rows - replayed.draw(x, 3) - x.repeat(3, 1)
+        delta = rows - replayed.draw(x) - x.repeat(3, 1)
         assert delta.norm(dim=1).numpy() == pytest.approx(length, rel=1e-9)
 
 
@@ -218,7 +218,7 @@ def test_the_attack_is_as_long_as_its_steps_and_raises_the_loss(kind: str) -> No
     assert (length < 0.25 + 1e-6).all()
     assert length.mean() > 0.2
     x, targets = torch.from_numpy(X), torch.from_numpy(y)
-    draws = list(begun(smoothmix()).draw(x, 3).chunk(3))
+    draws = list(begun(smoothmix()).draw(x).chunk(3))
     torch.manual_seed(0)
     module = MODULES[kind]()
     before = soft_smoothed_loss(module, x, targets, draws)
@@ -283,7 +283,7 @@ def test_a_single_logit_is_two_classes(columns: int) -> None:
         lr=0.0,
     ).fit(X, y.astype(np.float64))
     x, targets, replayed = torch.from_numpy(X), torch.from_numpy(y), begun(strategy)
-    draws = replayed.draw(x, 2)
+    draws = replayed.draw(x)
     lam = torch.from_numpy(replayed.mixing_generator_.uniform(0, 0.5, 12))[:, None]
     direction = module.weight.detach() / module.weight.detach().norm()
     worst = (x + 0.3 * direction * (1 - 2 * targets)[:, None]).clamp(0, 1)

@@ -372,7 +372,7 @@ def test_equal_seeds_give_bit_equal_nets_and_other_seeds_do_not(data) -> None:
         ({"eps": 0}, r"^eps must be positive and finite, got 0"),
         ({"n_steps": -3}, r"^n_steps must be a positive integer, got -3"),
         ({"start_scale": 0.0}, r"^start_scale must be positive and finite, got 0.0"),
-        ({"divergence": "js"}, r"^divergence must be one of 'kl', 'cross_entropy', got 'js'"),
+        ({"divergence": "js"}, r"^divergence must be one of 'cross_entropy', 'kl', got 'js'"),
         ({"norm": 2}, r"^norm must be one of 'linf', 'l2', got 2"),
         ({"clip_range": (0.0, 0.5)}, r"^clip_range must contain the inputs, got \(0.0, 0.5\) for "),
     ],
