@@ -316,8 +316,9 @@ def report(path: Path, command: str) -> None:
         f"{first.n_test} evenly spaced test images; 100 selection draws, {first.n_estimation} "
         f"estimation draws, alpha = {ALPHA}. Certified accuracy in per cent and the average "
         "certified radius (ACR) are by the binary bound of the published tables; the runner-up "
-        "bound certifies more from the same votes. ± is the standard error over the test images. "
-        "Time is that of an epoch beside a plain one, interleaved, where it was measured.",
+        "bound certifies more from the same votes. Natural accuracy is that of the votes. ± is the "
+        "standard error over the test images. Time is that of an epoch beside a plain one, "
+        "interleaved, where it was measured.",
         "Published radii are means over the published logs of Jeong and Shin (2020) and Jeong et "
         "al. (2021), of all test images, most of them five seeds, with 100,000 draws. Those "
         "certify up to 1.907 and 10,000 up to 1.600, so that the same network has a smaller radius "
