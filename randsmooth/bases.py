@@ -208,7 +208,22 @@ class NetBase:
             Class indices; `n_classes` where an output was not finite.
         """
         # Noise is added in single precision at least; a network may be narrower inside.
-        outputs = self.forward(rows.to(self.dtype)).reshape(len(rows), -1)
+        return self.votes_of(self.forward(rows.to(self.dtype)))
+
+    def votes_of(self, outputs: Tensor) -> Tensor:
+        """Return the votes behind outputs.
+
+        Parameters
+        ----------
+        outputs : Tensor of shape (n_rows, ...)
+            What the network returned for each row.
+
+        Returns
+        -------
+        Tensor of int64, shape (n_rows,)
+            Class indices; `n_classes` where an output was not finite.
+        """
+        outputs = outputs.reshape(len(outputs), -1)
         if self.threshold is None:
             votes = outputs[:, : self.n_classes].argmax(dim=1)
         else:

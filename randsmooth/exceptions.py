@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "AttackError",
     "CertificationError",
     "InvalidFileError",
     "NotCompiledWarning",
@@ -108,6 +109,59 @@ class CertificationError(RandsmoothError, RuntimeError):
             f"X has {len(failed)} inputs that the base could not classify, rows {rows}; the first: "
             f"{first}. Check these inputs, or the base's weights.{kept}",
             certificates,
+            failed,
+        )
+        error.__cause__ = first
+        return error
+
+
+class AttackError(RandsmoothError, RuntimeError):
+    """Some inputs could not be attacked; what came of the others is kept.
+
+    Parameters
+    ----------
+    message : str
+        What went wrong, for which rows, and what to do.
+
+    result : AttackResult
+        The result of the whole run. Rows that failed have no success and no distance.
+
+    failed : ndarray of int
+        The rows that failed.
+    """
+
+    def __init__(self, message: str, result: Any, failed: NDArray[np.intp]) -> None:
+        super().__init__(message)
+        self.result = result
+        self.failed = failed
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        return type(self), (str(self), self.result, self.failed)
+
+    @classmethod
+    def of_rows(cls, errors: Mapping[int, Exception], result: Any) -> Self:
+        """Return the error for some rows, caused by that of the first.
+
+        Parameters
+        ----------
+        errors : mapping of int to Exception
+            What each failing row raised.
+
+        result : AttackResult
+            The result of the whole run, to be kept.
+
+        Returns
+        -------
+        AttackError
+            The error, to be raised.
+        """
+        failed = np.array(sorted(errors), dtype=np.intp)
+        first = errors[int(failed[0])]
+        rows = f"{failed[:5].tolist()}{'...' if len(failed) > 5 else ''}"
+        error = cls(
+            f"X has {len(failed)} inputs that could not be attacked, rows {rows}; the first: "
+            f"{first}. What came of the others is in this error's `result`.",
+            result,
             failed,
         )
         error.__cause__ = first

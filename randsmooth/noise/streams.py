@@ -24,6 +24,9 @@ class Stream(IntEnum):
     ESTIMATION = 1
     TRAINING = 2
     PILOT = 3
+    ATTACK = 4
+    JUDGEMENT = 5
+    CONFIRMATION = 6
 
 
 def block_generator(

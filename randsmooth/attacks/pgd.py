@@ -1,0 +1,237 @@
+"""Projected gradient descent on smoothed classifiers, and its gradient-free sister."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from randsmooth.attacks.library import foolbox, model_of
+from randsmooth.attacks.method import AttackMethod, Question
+from randsmooth.attacks.objectives import LOSSES, row_losses
+from randsmooth.attacks.smoothed_module import AVERAGES
+from randsmooth.training.checks import check_choice, check_count, check_positive
+
+__all__ = ["PGD", "SPSA"]
+
+
+@dataclass(frozen=True)
+class PGD(AttackMethod):
+    """Projected gradient ascent on a loss of the smoothed classifier (Madry et al. 2018 [1]_).
+
+    Each step follows the gradient of an average over `n_noise` draws, fresh ones unless the attack
+    is told to freeze them. In l1 a step moves the coordinates with the largest gradients
+    (Tramèr and Boneh 2019 [2]_). The last iterate counts.
+
+    Parameters
+    ----------
+    n_steps : int, default=100
+        Number of steps.
+
+    relative_step_size : float or None, default=None
+        Length of a step, as a share of the size; None is 2.5 / `n_steps`.
+
+    random_start : bool, default=True
+        Whether to start at random in the ball.
+
+    loss : {"log_loss", "margin"}, default="log_loss"
+        What is climbed: the log-loss, or by how much the best other class leads, up to `kappa`.
+
+    average : {"loss", "probability"}, default="probability"
+        The average of the draws' losses, or the loss of the average probability, which is the
+        attack on the smoothed classifier of Salman et al. 2019 [3]_.
+
+    kappa : float, default=50.0
+        Where the margin is cut off, in units of logits.
+
+    References
+    ----------
+    .. [1] A. Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR
+       2018.
+
+    .. [2] F. Tramèr and D. Boneh, "Adversarial training and robustness for multiple perturbations",
+       NeurIPS 2019.
+
+    .. [3] H. Salman et al., "Provably robust deep learning via adversarially trained smoothed
+       classifiers", NeurIPS 2019.
+    """
+
+    n_steps: int = 100
+    relative_step_size: float | None = None
+    random_start: bool = True
+    loss: str = "log_loss"
+    average: str = "probability"  # type: ignore[misc]
+    kappa: float = 50.0
+
+    name: ClassVar[str] = "pgd"
+    norms: ClassVar[tuple[str, ...]] = ("l1", "l2", "linf")
+
+    def check(self) -> None:
+        """Refuse settings that are out of range."""
+        check_count("n_steps", self.n_steps)
+        if self.relative_step_size is not None:
+            check_positive("relative_step_size", self.relative_step_size)
+        check_choice("loss", self.loss, LOSSES)
+        check_choice("average", self.average, AVERAGES)
+        check_positive("kappa", self.kappa)
+
+    def perturb(self, question: Question) -> Tensor:
+        """Return the last iterates; see `AttackMethod.perturb`."""
+        share = self.relative_step_size or 2.5 / self.n_steps
+        attack = self._climber(question)(
+            rel_stepsize=share, steps=self.n_steps, random_start=self.random_start
+        )
+        model = model_of(question.module, question.clip_range)
+        with torch.random.fork_rng(devices=_devices(question.x)):
+            torch.manual_seed(question.seed)
+            moved: Tensor = attack.run(model, question.x, question.labels, epsilon=1.0)
+        return moved.detach()
+
+    def row_losses(self, question: Question, x: Tensor) -> Tensor:
+        """Return what is climbed, for each row.
+
+        Parameters
+        ----------
+        question : Question
+            What is asked.
+
+        x : Tensor of shape (n_rows, ...)
+            Iterates.
+
+        Returns
+        -------
+        Tensor of shape (n_rows,)
+            The losses.
+        """
+        log_p, _ = question.module.draws(x)
+        return row_losses(
+            log_p, question.labels, loss=self.loss, average=self.average, kappa=self.kappa
+        )
+
+    def _climber(self, question: Question) -> Any:
+        """Return foolbox's attack in the norm, for a loss of ours and a size of each row's own.
+
+        It climbs in units of each row's size, so that what it knows of is the ball of radius 1.
+        """
+        attacks, radii = foolbox().attacks, question.radii
+        kinds = {
+            "l1": attacks.SparseL1DescentAttack,
+            "l2": attacks.L2ProjectedGradientDescentAttack,
+            "linf": attacks.LinfProjectedGradientDescentAttack,
+        }
+
+        class Climber(kinds[question.norm]):  # type: ignore[misc]
+            def get_loss_fn(climber, model: Any, labels: Any) -> Any:
+                return lambda x: _as_eager(self.row_losses(question, x.raw).sum())
+
+            def get_optimizer(climber, x: Any, stepsize: float) -> Any:
+                return lambda gradients: stepsize * _as_eager(radii) * gradients
+
+            def get_random_start(climber, x0: Any, epsilon: float) -> Any:
+                return x0 + _as_eager(radii) * super().get_random_start(0 * x0, epsilon)
+
+            def project(climber, x: Any, x0: Any, epsilon: float) -> Any:
+                size = _as_eager(radii)
+                return x0 + size * super().project((x - x0) / size, 0 * x0, epsilon)
+
+            def value_and_grad(climber, loss_fn: Any, x: Any) -> Any:
+                return None, _as_eager(self.ascent(question, x.raw))
+
+        return Climber
+
+    def ascent(self, question: Question, x: Tensor) -> Tensor:
+        """Return the direction of ascent at the iterates.
+
+        Parameters
+        ----------
+        question : Question
+            What is asked.
+
+        x : Tensor of shape (n_rows, ...)
+            Iterates.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, ...)
+            The gradient of each row's loss.
+        """
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(self.row_losses(question, x).sum(), [x])
+        return gradient
+
+
+@dataclass(frozen=True)
+class SPSA(PGD):
+    """Projected ascent along differences, without gradients (Uesato et al. 2018 [1]_).
+
+    The gradient is estimated from the losses at pairs of points on either side of the iterate, in
+    random directions of signs. What it finds and gradients do not tells of masked gradients.
+
+    Parameters
+    ----------
+    n_steps : int, default=100
+        Number of steps.
+
+    relative_step_size : float or None, default=None
+        Length of a step, as a share of the size; None is 2.5 / `n_steps`.
+
+    random_start : bool, default=True
+        Whether to start at random in the ball.
+
+    loss : {"log_loss", "margin"}, default="margin"
+        What is climbed.
+
+    average : {"loss", "probability"}, default="probability"
+        What is averaged over the draws.
+
+    kappa : float, default=50.0
+        Where the margin is cut off, in units of logits.
+
+    n_directions : int, default=16
+        Pairs of points per step.
+
+    delta : float, default=0.01
+        How far from the iterate they are, in each coordinate.
+
+    References
+    ----------
+    .. [1] J. Uesato et al., "Adversarial risk and the dangers of evaluating against weak attacks",
+       ICML 2018.
+    """
+
+    loss: str = "margin"
+    n_directions: int = 16
+    delta: float = 0.01
+
+    name: ClassVar[str] = "spsa"
+    norms: ClassVar[tuple[str, ...]] = ("l2", "linf")
+
+    def check(self) -> None:
+        """Refuse settings that are out of range."""
+        super().check()
+        check_count("n_directions", self.n_directions)
+        check_positive("delta", self.delta)
+
+    def ascent(self, question: Question, x: Tensor) -> Tensor:
+        """Return the average of directions, each times the slope along it."""
+        total = torch.zeros_like(x)
+        with torch.no_grad():
+            for _ in range(self.n_directions):
+                signs = torch.randint_like(x, 2) * 2 - 1
+                step = self.delta * signs
+                rise = self.row_losses(question, x + step) - self.row_losses(question, x - step)
+                total += rise.reshape(-1, *[1] * (x.ndim - 1)) / (2 * self.delta) * signs
+        return total / self.n_directions
+
+
+def _devices(x: Tensor) -> list[torch.device]:
+    return [x.device] if x.is_cuda else []
+
+
+def _as_eager(x: Tensor) -> Any:
+    import eagerpy
+
+    return eagerpy.astensor(x)
