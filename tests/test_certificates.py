@@ -498,7 +498,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"format": "other"}, "holds 'other', not a record of certificates"),
+            ({"format": "other"}, "holds 'other', not a randsmooth.Certificates"),
             ({"format_version": 2}, "has format version 2, but this randsmooth reads version 1"),
             ({"radius": np.full(4, np.nan)}, "radius must be at least 0"),
             ({"alpha": 2.0}, "alpha must lie strictly between 0 and 1"),

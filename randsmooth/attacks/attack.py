@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,9 @@ from randsmooth.attacks.method import AttackMethod, Question, norms_of
 from randsmooth.attacks.minimal import Boundary, CarliniWagner
 from randsmooth.attacks.pgd import PGD, SPSA
 from randsmooth.attacks.smoothed_module import SmoothedModule
-from randsmooth.certification import certification_run
+from randsmooth.attacks.victim import victim
 from randsmooth.exceptions import AttackError
-from randsmooth.inputs import inputs_as_fitted
 from randsmooth.noise import Stream
-from randsmooth.stopping import FixedDraws
 from randsmooth.training.checks import check_choice, check_count
 
 __all__ = ["METHODS", "AttackResult", "attack"]
@@ -276,23 +274,21 @@ class _Run:
         if norm not in method.norms:
             names = " or ".join(map(repr, method.norms))
             raise ValueError(f"norm must be {names} for {method.name!r}, got {norm!r}.")
-        self.clf, self.method, self.norm = clf, method, norm
-        self.n_votes, self.noise_seed, self.seed, self.verbose = n_votes, noise_seed, seed, verbose
+        self.victim, self.method, self.norm = victim(clf, X, noise_seed=noise_seed), method, norm
+        self.n_votes, self.seed, self.verbose = n_votes, seed, verbose
         self.module = SmoothedModule(
-            clf,
+            self.victim,
             n_noise,
             frozen=method.frozen if frozen is None else frozen,
             average=method.average,
-            noise_seed=noise_seed,
         )
-        if method.gradients and not self.module.differentiable:
+        if method.gradients and not self.victim.differentiable:
             raise TypeError(
                 f"method must do without gradients for this classifier, whose base is no network "
                 f"or whose noise is not added, got {method.name!r}. Take 'boundary'."
             )
-        dtype = np.float64 if self.module.dtype == torch.float64 else np.float32
-        self.X = inputs_as_fitted(clf, X).astype(dtype, copy=False)
-        self.codes = class_indices(clf.classes_, y, len(self.X))
+        self.X = self.victim.inputs(X)
+        self.codes = class_indices(self.victim.classes, y, len(self.X))
         self.eps = sizes(eps, len(self.X), method)
         self.clip_range = clip_limits(clip_range, self.X)
         self.errors: dict[int, Exception] = {}
@@ -302,7 +298,10 @@ class _Run:
         moved = self.X.copy()
         left = np.flatnonzero(self.judged(moved, Stream.JUDGEMENT).argmax(axis=1) == self.codes)
         with progress_bar(
-            len(left) * n_restarts, description=self.method.name, unit="inputs", verbose=self.verbose
+            len(left) * n_restarts,
+            description=self.method.name,
+            unit="inputs",
+            verbose=self.verbose,
         ) as advance:
             for restart in range(n_restarts):
                 for rows in self._batches(left):
@@ -316,9 +315,9 @@ class _Run:
             adversarial=moved,
             success=(label != self.codes) & (distance <= self.eps),
             distance=distance,
-            label=self.clf.classes_[label],
+            label=self.victim.classes[label],
             counts=counts,
-            y=self.clf.classes_[self.codes],
+            y=self.victim.classes[self.codes],
             eps=self.eps,
             norm=self.norm,
             method=self.method.name,
@@ -330,10 +329,8 @@ class _Run:
 
     def judged(self, X: NDArray[Any], stream: Stream) -> NDArray[np.int64]:
         """Return the votes for some inputs; those that fail are errors."""
-        run = certification_run(self.clf, X, self.noise_seed)
-        n_votes = self.clf.noise_.n_outcomes or self.n_votes
-        counts = run.tally(stream, FixedDraws(n_votes, len(X))).counts
-        self.errors = {**run.errors, **self.errors}
+        counts, errors = self.victim.votes(X, stream, self.n_votes)
+        self.errors = {**errors, **self.errors}
         return counts
 
     def _batches(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
@@ -346,7 +343,9 @@ class _Run:
             return self._inside(rows, self.method.perturb(self._question(rows, seed)))
         except (RuntimeError, ValueError, FloatingPointError) as error:
             if len(rows) > 1:
-                return np.concatenate([self._moved(rows[i : i + 1], seed) for i in range(len(rows))])
+                return np.concatenate(
+                    [self._moved(rows[i : i + 1], seed) for i in range(len(rows))]
+                )
             self.errors[int(rows[0])] = error
             return self.X[rows]
 
@@ -412,18 +411,19 @@ class _Run:
         own = counts[each, self.codes[rows]]
         counts[each, self.codes[rows]] = -1
         other = counts.max(axis=1)
-        led: NDArray[np.bool_] = other - own > _LEAD * np.sqrt(own + other)
+        clear = 0.0 if self.victim.noise is None else _LEAD * np.sqrt(own + other)
+        led: NDArray[np.bool_] = other - own > clear
         return led
 
     def _settings(self, n_restarts: int) -> dict[str, Any]:
         return {
-            **asdict(self.method),
+            **described(self.method),
             "n_noise": self.module.n_noise,
             "frozen": self.module.frozen,
             "n_restarts": n_restarts,
             "n_votes": self.n_votes,
             "clip_range": self.clip_range,
-            "noise_seed": self.noise_seed or self.clf.noise_seed_,
+            "noise_seed": self.victim.noise_seed,
             "random_state": self.seed,
         }
 
@@ -432,6 +432,30 @@ class _Run:
         success, distance = result.success.copy(), result.distance.copy()
         success[failed], distance[failed] = False, np.nan
         return replace(result, success=success, distance=distance)
+
+
+def described(method: AttackMethod) -> dict[str, Any]:
+    """Return the settings of an attack as plain values.
+
+    Parameters
+    ----------
+    method : AttackMethod
+        The attack.
+
+    Returns
+    -------
+    dict of str to object
+        Numbers and text; an attack within by name and settings, a classifier by its class.
+    """
+    settings: dict[str, Any] = {}
+    for setting in fields(method):
+        value = getattr(method, setting.name)
+        if isinstance(value, AttackMethod):
+            value = {"name": value.name} | described(value)
+        elif not (value is None or isinstance(value, bool | int | float | str)):
+            value = type(value).__name__
+        settings[setting.name] = value
+    return settings
 
 
 def class_indices(classes: NDArray[Any], y: ArrayLike, n_inputs: int) -> NDArray[np.int64]:

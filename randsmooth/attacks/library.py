@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from randsmooth.attacks.smoothed_module import SmoothedModule
+from randsmooth.attacks.victim import victim
 
 __all__ = ["as_art_classifier", "as_foolbox_model", "foolbox", "model_of"]
 
@@ -110,9 +111,8 @@ def as_foolbox_model(
     >>> moved.shape
     torch.Size([8, 64])
     """
-    module = SmoothedModule(
-        clf, n_noise, frozen=frozen, average=average, noise_seed=noise_seed
-    )
+    whom = victim(clf, noise_seed=noise_seed)
+    module = SmoothedModule(whom, n_noise, frozen=frozen, average=average)
     return model_of(module, clip_range)
 
 
@@ -164,13 +164,14 @@ def as_art_classifier(
         If the toolbox is not installed.
     """
     classifiers = _art_classifiers()
-    module = SmoothedModule(clf, n_noise, frozen=frozen, average=average, noise_seed=noise_seed)
+    whom = victim(clf, noise_seed=noise_seed)
+    module = SmoothedModule(whom, n_noise, frozen=frozen, average=average)
     known = {
-        "input_shape": module.input_shape,
+        "input_shape": whom.input_shape,
         "nb_classes": module.n_classes,
         "clip_values": clip_range,
     }
-    if module.differentiable:
+    if whom.differentiable:
         return classifiers.PyTorchClassifier(
             module,
             loss=torch.nn.CrossEntropyLoss(),

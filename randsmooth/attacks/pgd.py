@@ -122,22 +122,20 @@ class PGD(AttackMethod):
             "linf": attacks.LinfProjectedGradientDescentAttack,
         }
 
+        size, ascent = _as_eager(radii), self.ascent
+
         class Climber(kinds[question.norm]):  # type: ignore[misc]
-            def get_loss_fn(climber, model: Any, labels: Any) -> Any:
-                return lambda x: _as_eager(self.row_losses(question, x.raw).sum())
+            def get_optimizer(self, x: Any, stepsize: float) -> Any:
+                return lambda gradients: stepsize * size * gradients
 
-            def get_optimizer(climber, x: Any, stepsize: float) -> Any:
-                return lambda gradients: stepsize * _as_eager(radii) * gradients
+            def get_random_start(self, x0: Any, epsilon: float) -> Any:
+                return x0 + size * super().get_random_start(0 * x0, epsilon)
 
-            def get_random_start(climber, x0: Any, epsilon: float) -> Any:
-                return x0 + _as_eager(radii) * super().get_random_start(0 * x0, epsilon)
-
-            def project(climber, x: Any, x0: Any, epsilon: float) -> Any:
-                size = _as_eager(radii)
+            def project(self, x: Any, x0: Any, epsilon: float) -> Any:
                 return x0 + size * super().project((x - x0) / size, 0 * x0, epsilon)
 
-            def value_and_grad(climber, loss_fn: Any, x: Any) -> Any:
-                return None, _as_eager(self.ascent(question, x.raw))
+            def value_and_grad(self, loss_fn: Any, x: Any) -> Any:
+                return None, _as_eager(ascent(question, x.raw))
 
         return Climber
 

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Any
 
 import numpy as np
 import torch
-from skorch import NeuralNet
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from randsmooth.acceleration import first_output
+from randsmooth.attacks.victim import Victim
+from randsmooth.noise import Stream
+from randsmooth.noise_bank import SHARED, Ballot, NoiseBank, noise_bank
 from randsmooth.training.checks import check_choice, check_count
-from randsmooth.bases import Base, NetBase
-from randsmooth.fitting import input_dtype, unwrap, voting_base
-from randsmooth.noise import Noise, Stream
-from randsmooth.noise_bank import SHARED, Ballot, noise_bank
-from randsmooth.parameters import check_parameters, checked_seed
-from randsmooth.speed import AUTOCAST_TYPES
-from randsmooth.training.losses import log_probabilities
-from randsmooth.training.perturbation import frozen
 
 __all__ = ["AVERAGES", "SmoothedModule"]
 
@@ -47,8 +36,8 @@ class SmoothedModule(nn.Module):
 
     Parameters
     ----------
-    clf : SmoothedClassifier
-        The fitted classifier.
+    victim : Victim
+        The trained classifier. One without noise gets a single draw of zeros.
 
     n_noise : int, default=32
         Draws per input, the same ones for all inputs of a batch.
@@ -59,16 +48,10 @@ class SmoothedModule(nn.Module):
     average : {"probability", "loss"}, default="probability"
         What is averaged.
 
-    noise_seed : int or None, default=None
-        Seed of the draws; None is that of the classifier.
-
     Raises
     ------
     ValueError
         If a parameter is out of range.
-
-    NotFittedError
-        If the classifier is not fitted.
 
     References
     ----------
@@ -81,56 +64,46 @@ class SmoothedModule(nn.Module):
 
     def __init__(
         self,
-        clf: Any,
+        victim: Victim,
         n_noise: int = 32,
         *,
         frozen: bool = True,
         average: str = "probability",
-        noise_seed: int | None = None,
     ) -> None:
         super().__init__()
-        check_is_fitted(clf)
-        check_parameters(clf)
         check_count("n_noise", n_noise)
         check_choice("average", average, AVERAGES)
         if not isinstance(frozen, bool | np.bool_):
             raise ValueError(f"frozen must be True or False, got {frozen!r}.")
-        self.n_noise, self.frozen, self.average = n_noise, frozen, average
-        self.input_shape: tuple[int, ...] = clf.input_shape_
-        self.classes = clf.classes_
-        self.noise: Noise = clf.noise_
-        self._base = _base(clf)
-        self._forward = _differentiable(clf.estimator_, self._base, clf.autocast)
-        seed = clf.noise_seed_ if noise_seed is None else checked_seed(noise_seed)
-        self._bank = noise_bank(
-            Ballot(self.noise, seed, Stream.ATTACK, common_noise=True),
-            self.noise.draw_shape(self.input_shape),
-            np.float64 if self._base.dtype == torch.float64 else np.float32,
-            self._base.device,
-        )
+        self.victim = victim
+        self.n_noise = n_noise if victim.noise is not None else 1
+        self.frozen, self.average = bool(frozen), average
+        self._bank: NoiseBank | None = None
+        if victim.noise is not None:
+            self._bank = noise_bank(
+                Ballot(victim.noise, victim.noise_seed, Stream.ATTACK, common_noise=True),
+                victim.noise.draw_shape(victim.input_shape),
+                victim.dtype,
+                self.device,
+            )
         self._n_drawn = 0
-        self._frozen_draws = self._draw() if frozen else None
+        self._frozen_draws = self._draw() if frozen and self._bank is not None else None
         self.eval()
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return self._base.device
+        return self.victim.base.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of the inputs that the network takes."""
-        return torch.float64 if self._base.dtype == torch.float64 else torch.float32
+        return torch.float64 if self.victim.dtype == np.float64 else torch.float32
 
     @property
     def n_classes(self) -> int:
         """Number of classes."""
-        return self._base.n_classes
-
-    @property
-    def differentiable(self) -> bool:
-        """Whether the base is a network, and the noise is added."""
-        return self._forward is not None and self.noise.additive
+        return self.victim.base.n_classes
 
     def forward(self, x: Tensor) -> Tensor:
         """Return averages whose largest entry is the class with the most votes.
@@ -145,7 +118,7 @@ class SmoothedModule(nn.Module):
         Tensor of shape (n_rows, n_classes)
             Logarithms, with a graph where the inputs have one.
         """
-        if self._forward is None or not (self.noise.additive or not x.requires_grad):
+        if not self.victim.differentiable:
             return self._log_shares(self.counts(x))
         log_p, votes = self.draws(x)
         averages = averaged(log_p, self.average)
@@ -172,8 +145,7 @@ class SmoothedModule(nn.Module):
         votes : Tensor of int64, shape (n_rows, n_noise)
             Class indices; `n_classes` where the network's output is not finite.
         """
-        self._check_differentiable()
-        log_p, votes = self._forward(self._noisy(x))
+        log_p, votes = self.victim.log_probabilities(self._noisy(x))
         shape = len(x), self.n_noise
         return log_p.reshape(*shape, -1), votes.reshape(shape)
 
@@ -191,25 +163,22 @@ class SmoothedModule(nn.Module):
             Votes under the draws.
         """
         with torch.no_grad():
-            votes = self._base.votes(self._noisy(x)).reshape(len(x), self.n_noise)
+            votes = self.victim.base.votes(self._noisy(x)).reshape(len(x), self.n_noise)
         return nn.functional.one_hot(votes, self.n_classes + 1).sum(dim=1)[:, :-1]
-
-    def _check_differentiable(self) -> None:
-        if self._forward is None:
-            raise TypeError(
-                f"estimator must be a torch module or a skorch net for its gradients to be asked "
-                f"for, got {type(self._base).__name__}."
-            )
 
     def _noisy(self, x: Tensor) -> Tensor:
         """Return every draw of the first input, then of the second, and so on."""
+        rows = x.to(self.dtype)
+        if self.victim.noise is None or self._bank is None:
+            return rows
         draws = self._draw() if self._frozen_draws is None else self._frozen_draws
-        rows = x.to(self.dtype).repeat_interleave(self.n_noise, dim=0)
         copies = draws.repeat(len(x), *[1] * (draws.ndim - 1))
-        return self.noise.corrupted(rows, copies).to(self._base.dtype)
+        return self.victim.noise.corrupted(rows.repeat_interleave(self.n_noise, dim=0), copies)
 
     def _draw(self) -> Tensor:
         """Return the next draws of the stream."""
+        if self._bank is None:
+            raise ValueError("noise must be a Noise object to be drawn, got None.")
         start, pieces = self._n_drawn, []
         stop = self._n_drawn = start + self.n_noise
         while start < stop:
@@ -242,48 +211,3 @@ def averaged(log_p: Tensor, average: str) -> Tensor:
     if average == "loss":
         return log_p.mean(dim=1)
     return log_p.logsumexp(dim=1) - math.log(log_p.shape[1])
-
-
-def _base(clf: Any) -> Base:
-    """Return the base of a fitted classifier, as certification sees it."""
-    given = np.dtype(np.float64)
-    dtype = input_dtype(clf.estimator_, given)
-    _, never_trained = unwrap(clf.estimator)
-    return voting_base(
-        clf.estimator_,
-        clf.classes_ if never_trained else np.arange(len(clf.classes_)),
-        np.zeros((1, *clf.input_shape_), dtype=dtype),
-        device=clf.device,
-        feature_names=getattr(clf, "feature_names_in_", None),
-    )
-
-
-def _differentiable(
-    estimator: Any, base: Base, autocast: str | None
-) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
-    """Return the function from rows to log-probabilities and votes; None for no network."""
-    if not isinstance(base, NetBase):
-        return None
-    module = estimator.module_ if isinstance(estimator, NeuralNet) else estimator
-    run = estimator.infer if isinstance(estimator, NeuralNet) else estimator
-    dtype = None if autocast is None else AUTOCAST_TYPES[autocast]
-
-    def forward(rows: Tensor) -> tuple[Tensor, Tensor]:
-        cast = nullcontext() if dtype is None else torch.autocast(base.device.type, dtype)
-        with frozen(module), cast:
-            outputs = first_output(run(rows))
-        if torch.is_grad_enabled() and rows.requires_grad and not outputs.requires_grad:
-            raise TypeError(
-                f"estimator must be differentiable in its inputs for an attack by gradients, got "
-                f"{type(module).__name__}, whose outputs pass no gradient on to them. Take an "
-                f"attack by votes, such as method='boundary'."
-            )
-        if outputs.element_size() < 4:
-            outputs = outputs.float()
-        if isinstance(estimator, NeuralNet):
-            log_p = log_probabilities(estimator, outputs)
-        else:
-            log_p = nn.functional.log_softmax(outputs, dim=1)
-        return log_p[:, : base.n_classes], base.votes_of(outputs.detach())
-
-    return forward

@@ -1,19 +1,14 @@
-"""Records on disk: a NumPy archive with a JSON header, without pickle."""
+"""Records of certificates on disk."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Sequence
-from io import BytesIO
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
-from randsmooth._files import written_whole
-from randsmooth.exceptions import InvalidFileError
+from randsmooth._archive import read_record, storable, write_record
 from randsmooth.noise import NOISES, Noise
 from randsmooth.noise.names import known_noise
 
@@ -25,7 +20,6 @@ __all__ = ["read_archive", "read_confidence_archive", "write_archive", "write_co
 
 Kind = TypeVar("Kind")
 
-_FORMAT_VERSION = 1
 _STORED = ("radius", "p_lower", "p_upper", "selection_counts", "counts", "seconds", "classes")
 _CONFIDENCE_STORED = ("label", "thresholds", "counts", "mean", "classes")
 
@@ -33,25 +27,27 @@ _CONFIDENCE_STORED = ("label", "thresholds", "counts", "mean", "classes")
 def write_archive(record: Certificates, path: str | os.PathLike[str]) -> None:
     """Write a record to a file; see `Certificates.save`."""
     arrays = {name: getattr(record, name) for name in _STORED}
-    arrays["classes"] = _storable(record.classes)
+    arrays["classes"] = storable(record.classes)
     _write("Certificates", path, arrays, record.noise, record.facts)
 
 
 def write_confidence_archive(record: ConfidenceCertificates, path: str | os.PathLike[str]) -> None:
     """Write a record to a file; see `ConfidenceCertificates.save`."""
     arrays = {name: getattr(record, name) for name in _CONFIDENCE_STORED}
-    arrays |= {name: _storable(arrays[name]) for name in ("label", "classes")}
+    arrays |= {name: storable(arrays[name]) for name in ("label", "classes")}
     _write("ConfidenceCertificates", path, arrays, record.noise, record.facts)
 
 
 def read_archive(path: str | os.PathLike[str], kind: Callable[..., Kind]) -> Kind:
     """Return the record in a file; see `Certificates.load`."""
-    return _read("Certificates", path, lambda *content: kind(**_fields(*content)))
+    return read_record("Certificates", path, lambda *content: kind(**_fields(*content)))
 
 
 def read_confidence_archive(path: str | os.PathLike[str], kind: Callable[..., Kind]) -> Kind:
     """Return the record in a file; see `ConfidenceCertificates.load`."""
-    return _read("ConfidenceCertificates", path, lambda *content: kind(**_confidence(*content)))
+    return read_record(
+        "ConfidenceCertificates", path, lambda *content: kind(**_confidence(*content))
+    )
 
 
 def _write(
@@ -64,45 +60,7 @@ def _write(
     if type(noise) is not NOISES.get(noise.name):
         names = ", ".join(map(repr, NOISES))
         raise ValueError(f"noise must be one of {names} to be saved, got {noise!r}.")
-    header = {"format": f"randsmooth.{kind}", "format_version": _FORMAT_VERSION} | facts
-    text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-    with written_whole(path) as file:
-        np.savez_compressed(file, header=text, **arrays)
-
-
-def _read(
-    kind: str,
-    path: str | os.PathLike[str],
-    build: Callable[[dict[str, Any], dict[str, NDArray[Any]]], Kind],
-) -> Kind:
-    name = os.fspath(path)
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise InvalidFileError(f"{name} does not exist.") from error
-    try:
-        return build(*_content(kind, BytesIO(content)))
-    except InvalidFileError as error:
-        raise InvalidFileError(f"{name} {error}") from error
-    except Exception as error:  # damage can surface as any error of zipfile, zlib, json or NumPy
-        raise InvalidFileError(
-            f"{name} is damaged, or not a file that {kind}.save wrote: {error!r}"
-        ) from error
-
-
-def _content(kind: str, file: BytesIO) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return header and arrays of a file that is of a kind and of a version to be read."""
-    with np.load(file, allow_pickle=False) as archive:
-        header = json.loads(archive["header"].tobytes())
-        arrays = {name: archive[name] for name in archive if name != "header"}
-    if header["format"] != f"randsmooth.{kind}":
-        raise InvalidFileError(f"holds {header['format']!r}, not a record of certificates.")
-    if header["format_version"] != _FORMAT_VERSION:
-        raise InvalidFileError(
-            f"has format version {header['format_version']!r}, but this randsmooth reads version "
-            f"{_FORMAT_VERSION}; a newer release may read it."
-        )
-    return header, arrays
+    write_record(kind, path, arrays, facts)
 
 
 def _fields(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
@@ -132,13 +90,3 @@ def _noise(header: dict[str, Any]) -> Noise:
     # Absent from files of earlier releases, whose noises have one parameter.
     parameters = header.get("noise_parameters") or {"scale": header["sigma"]}
     return known_noise(header["noise"])(**parameters)
-
-
-def _storable(classes: NDArray[Any]) -> NDArray[Any]:
-    if classes.dtype.kind in "biufU":
-        return classes
-    labels: Sequence[Any] = classes.tolist()
-    fixed = np.array(labels, dtype=np.str_)
-    if not all(isinstance(label, str) for label in labels) or fixed.tolist() != labels:
-        raise TypeError(f"classes must be numbers or strings to be saved, got {labels!r}.")
-    return fixed

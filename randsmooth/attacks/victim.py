@@ -1,0 +1,278 @@
+"""Whom an attack is aimed at: a smoothed classifier, or a network without noise beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+from skorch import NeuralNet
+from torch import Tensor, nn
+
+from randsmooth.acceleration import first_output
+from randsmooth.bases import Base, NetBase
+from randsmooth.certification import certification_run
+from randsmooth.fitting import input_dtype, is_net, unwrap, voting_base
+from randsmooth.inputs import inputs_as_fitted, on_host
+from randsmooth.network import net_base
+from randsmooth.noise import Noise, Stream
+from randsmooth.parameters import check_parameters, checked_seed
+from randsmooth.speed import AUTOCAST_TYPES
+from randsmooth.stopping import FixedDraws
+from randsmooth.training.losses import log_probabilities
+from randsmooth.training.perturbation import frozen
+
+__all__ = ["Victim", "victim"]
+
+Errors = dict[int, Exception]
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A trained classifier as attacks see it.
+
+    Parameters
+    ----------
+    clf : object
+        The classifier as it was handed in.
+
+    estimator : object
+        Its base.
+
+    base : Base
+        The same, as it votes.
+
+    classes : ndarray of shape (n_classes,)
+        Its labels.
+
+    input_shape : tuple of int
+        Shape of one input.
+
+    noise : Noise or None
+        The smoothing noise; None for a classifier that is not smoothed.
+
+    noise_seed : int
+        Seed of all noise.
+
+    autocast : str or None
+        Reduced precision inside the network.
+    """
+
+    clf: Any
+    estimator: Any
+    base: Base
+    classes: NDArray[Any]
+    input_shape: tuple[int, ...]
+    noise: Noise | None
+    noise_seed: int
+    autocast: str | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the inputs."""
+        return np.dtype(np.float64 if self.base.dtype == torch.float64 else np.float32)
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether the base is a network, and the noise added."""
+        return isinstance(self.base, NetBase) and (self.noise is None or self.noise.additive)
+
+    def inputs(self, X: Any) -> NDArray[Any]:
+        """Return inputs of the shape and the type that the classifier takes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_inputs, ...)
+            The inputs as handed in.
+
+        Returns
+        -------
+        ndarray of shape (n_inputs, ...)
+            The inputs.
+
+        Raises
+        ------
+        ValueError
+            If they are of another shape, or not finite.
+        """
+        if self.noise is not None:
+            return inputs_as_fitted(self.clf, X).astype(self.dtype, copy=False)
+        array = np.asarray(on_host(X)).astype(self.dtype, copy=False)
+        if not np.isfinite(array).all():
+            raise ValueError("X must be finite, got inputs with NaN or infinity.")
+        return array
+
+    def votes(
+        self, X: NDArray[Any], stream: Stream, n_votes: int
+    ) -> tuple[NDArray[np.int64], Errors]:
+        """Return the votes for some inputs, and what went wrong with which.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_inputs, ...)
+            The inputs.
+
+        stream : Stream
+            What the votes are for.
+
+        n_votes : int
+            Draws for each input. A classifier without noise votes once.
+
+        Returns
+        -------
+        counts : ndarray of int64, shape (n_inputs, n_classes)
+            The votes.
+
+        errors : dict of int to Exception
+            Inputs whose votes could not all be taken.
+        """
+        if self.noise is None:
+            return self._predictions(X)
+        run = certification_run(self.clf, X, self.noise_seed)
+        rule = FixedDraws(self.noise.n_outcomes or n_votes, len(X))
+        return run.tally(stream, rule).counts, run.errors
+
+    def _predictions(self, X: NDArray[Any]) -> tuple[NDArray[np.int64], Errors]:
+        counts = np.zeros((len(X), len(self.classes) + 1), dtype=np.int64)
+        with torch.inference_mode():
+            for start in range(0, len(X), 1024):
+                rows = torch.from_numpy(X[start : start + 1024]).to(self.base.device)
+                index = np.arange(start, start + len(rows))
+                counts[index, self.base.votes(rows).cpu().numpy()] = 1
+        missing = np.flatnonzero(counts[:, -1])
+        errors: Errors = {int(row): ValueError("network outputs are not finite") for row in missing}
+        return counts[:, :-1], errors
+
+    def log_probabilities(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities, which may be differentiated, and votes.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (n_rows, ...)
+            Noisy inputs, on the network's device.
+
+        Returns
+        -------
+        log_p : Tensor of shape (n_rows, n_classes)
+            Log-probabilities, with a graph where the rows have one.
+
+        votes : Tensor of int64, shape (n_rows,)
+            Class indices; `n_classes` where the network's output is not finite.
+
+        Raises
+        ------
+        TypeError
+            If the base is no network, or passes no gradients on.
+        """
+        base = self.base
+        if not isinstance(base, NetBase):
+            raise TypeError(
+                f"estimator must be a torch module or a skorch net for its gradients to be asked "
+                f"for, got {type(self.estimator).__name__}."
+            )
+        net = self.estimator if isinstance(self.estimator, NeuralNet) else None
+        module = self.estimator if net is None else net.module_
+        run: Callable[[Tensor], Any] = module if net is None else net.infer
+        dtype = None if self.autocast is None else AUTOCAST_TYPES[self.autocast]
+        cast = nullcontext() if dtype is None else torch.autocast(base.device.type, dtype)
+        with frozen(module), cast:
+            outputs = first_output(run(rows.to(base.dtype)))
+        if torch.is_grad_enabled() and rows.requires_grad and not outputs.requires_grad:
+            raise TypeError(
+                f"estimator must be differentiable in its inputs for an attack by gradients, got "
+                f"{type(module).__name__}, whose outputs pass no gradient on to them. Take an "
+                f"attack by votes, such as method='boundary'."
+            )
+        if outputs.element_size() < 4:
+            outputs = outputs.float()
+        log_p = (
+            nn.functional.log_softmax(outputs, dim=1)
+            if net is None
+            else log_probabilities(net, outputs)
+        )
+        return log_p[:, : base.n_classes], base.votes_of(outputs.detach())
+
+
+def victim(clf: Any, X: Any = None, *, noise_seed: int | None = None) -> Victim:
+    """Return a trained classifier as attacks see it.
+
+    Parameters
+    ----------
+    clf : SmoothedClassifier, torch.nn.Module, skorch.NeuralNet or scikit-learn classifier
+        The classifier, fitted.
+
+    X : array-like of shape (n_inputs, ...) or None, default=None
+        Inputs, whose shape is asked for where `clf` is not a smoothed classifier.
+
+    noise_seed : int or None, default=None
+        Seed of all noise; None is that of the classifier.
+
+    Returns
+    -------
+    Victim
+        The classifier.
+
+    Raises
+    ------
+    NotFittedError
+        If it is not fitted.
+
+    TypeError
+        If it is no classifier.
+    """
+    if hasattr(clf, "certificates"):
+        return _smoothed(clf, noise_seed)
+    estimator, _ = unwrap(FrozenEstimator(clf))
+    if isinstance(estimator, type) or not (
+        isinstance(estimator, nn.Module) or hasattr(estimator, "predict")
+    ):
+        raise TypeError(
+            f"clf must be a fitted SmoothedClassifier or a trained classifier, got {clf!r}."
+        )
+    if not isinstance(estimator, nn.Module):
+        check_is_fitted(estimator)
+    if X is None:
+        raise TypeError(
+            f"clf must be a fitted SmoothedClassifier, got {type(clf).__name__}. Attack a plain "
+            f"network with the library itself."
+        )
+    array = np.asarray(on_host(X))
+    sample = array[:1].astype(input_dtype(estimator, np.dtype(np.float64)))
+    if is_net(estimator):
+        base: Base = net_base(estimator, sample)
+        classes = np.asarray(getattr(estimator, "classes_", np.arange(base.n_classes)))
+    else:
+        classes = np.asarray(estimator.classes_)
+        base = voting_base(estimator, classes, sample, device="auto", feature_names=None)
+    return Victim(clf, estimator, base, classes, array.shape[1:], None, noise_seed or 0)
+
+
+def _smoothed(clf: Any, noise_seed: int | None) -> Victim:
+    check_is_fitted(clf)
+    check_parameters(clf)
+    _, never_trained = unwrap(clf.estimator)
+    dtype = input_dtype(clf.estimator_, np.dtype(np.float64))
+    base = voting_base(
+        clf.estimator_,
+        clf.classes_ if never_trained else np.arange(len(clf.classes_)),
+        np.zeros((1, *clf.input_shape_), dtype=dtype),
+        device=clf.device,
+        feature_names=getattr(clf, "feature_names_in_", None),
+    )
+    seed = clf.noise_seed_ if noise_seed is None else checked_seed(noise_seed)
+    return Victim(
+        clf,
+        clf.estimator_,
+        base,
+        clf.classes_,
+        clf.input_shape_,
+        clf.noise_,
+        seed,
+        clf.autocast,
+    )
