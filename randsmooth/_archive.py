@@ -46,8 +46,9 @@ def write_record(
     """
     header = {"format": f"randsmooth.{kind}", "format_version": _FORMAT_VERSION, **facts}
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    content: dict[str, Any] = {"header": text, **arrays}
     with written_whole(path) as file:
-        np.savez_compressed(file, header=text, **arrays)
+        np.savez_compressed(file, **content)
 
 
 def read_record(

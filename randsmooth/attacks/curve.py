@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from randsmooth._archive import read_record, storable, write_record
-from randsmooth.attacks.attack import AttackResult, attack, attack_method, class_indices, described
+from randsmooth.attacks.arguments import attack_method, class_indices, described, rising_sizes
+from randsmooth.attacks.attack import attack
 from randsmooth.attacks.method import AttackMethod
+from randsmooth.attacks.result import AttackResult
 from randsmooth.attacks.transfer import Transfer
 from randsmooth.attacks.victim import Victim, victim
 from randsmooth.bounds.norms import converted_radius
@@ -164,16 +166,12 @@ class RobustAccuracyCurve:
         InvalidFileError
             If the file does not hold such a record.
         """
-
-        def build(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Self:
-            return cls(
-                **{key: arrays[key] for key in ("sizes", "distance", "certified_radius", "y")},
-                **{key: header[key] for key in ("norm", "settings", "facts")},
-                names=tuple(header["names"]),
-                transferred=tuple(header["transferred"]),
-            )
-
-        return read_record("RobustAccuracyCurve", path, build)
+        fields: dict[str, Any] = read_record(
+            "RobustAccuracyCurve", path, lambda header, arrays: {**header, **arrays}
+        )
+        kept = {name: fields[name] for name in cls.__dataclass_fields__}
+        pairs = {name: tuple(fields[name]) for name in ("names", "transferred")}
+        return cls(**kept | pairs)
 
 
 def robust_accuracy_curve(
@@ -278,7 +276,7 @@ def robust_accuracy_curve(
     whom = victim(clf, X, noise_seed=noise_seed)
     inputs = whom.inputs(X)
     labels = whom.classes[class_indices(whom.classes, y, len(inputs))]
-    asked = attack_sizes(sizes)
+    asked = rising_sizes(sizes)
     methods = _methods(attacks)
     settings = {
         "norm": norm,
@@ -294,33 +292,6 @@ def robust_accuracy_curve(
         run.resume(path)
     run.go_on(path)
     return run.record()
-
-
-def attack_sizes(sizes: ArrayLike) -> NDArray[np.float64]:
-    """Return sizes of attacks, in rising order.
-
-    Parameters
-    ----------
-    sizes : array-like of float, shape (n_sizes,)
-        As handed in.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_sizes,)
-        The sizes.
-
-    Raises
-    ------
-    ValueError
-        If there are none, one is negative or not finite, or they do not rise.
-    """
-    given = np.atleast_1d(np.asarray(sizes, dtype=np.float64))
-    good = given.ndim == 1 and given.size > 0 and np.isfinite(given).all() and (given >= 0).all()
-    if not good or (np.diff(given) <= 0).any():
-        raise ValueError(
-            f"sizes must be finite numbers of at least 0 in rising order, got {sizes!r}."
-        )
-    return given
 
 
 def _methods(

@@ -15,7 +15,7 @@ from randsmooth.training.checks import check_count, check_positive, check_weight
 __all__ = ["Boundary", "CarliniWagner"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CarliniWagner(AttackMethod):
     """Smallest l2 perturbation by a penalty (Carlini and Wagner 2017 [1]_).
 
@@ -78,7 +78,7 @@ class CarliniWagner(AttackMethod):
         return moved.detach()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Boundary(AttackMethod):
     """Walk along the decision boundary, by votes alone (Brendel et al. 2018 [1]_).
 
@@ -181,5 +181,6 @@ class _Lead(torch.nn.Module):
 
 def _shares(module: Any, x: Tensor) -> Tensor:
     size = max(1, 4096 // module.n_noise)
-    counts = torch.cat([module.counts(rows) for rows in x.split(size)])
-    return counts.to(module.dtype) / module.n_noise
+    counts = torch.cat([module.counts(rows) for rows in torch.split(x, size)])
+    shares: Tensor = counts.to(module.dtype) / module.n_noise
+    return shares

@@ -17,7 +17,7 @@ from randsmooth.training.checks import check_choice, check_count, check_positive
 __all__ = ["PGD", "SPSA"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PGD(AttackMethod):
     """Projected gradient ascent on a loss of the smoothed classifier (Madry et al. 2018 [1]_).
 
@@ -116,15 +116,15 @@ class PGD(AttackMethod):
         It climbs in units of each row's size, so that what it knows of is the ball of radius 1.
         """
         attacks, radii = foolbox().attacks, question.radii
-        kinds = {
+        kind: Any = {
             "l1": attacks.SparseL1DescentAttack,
             "l2": attacks.L2ProjectedGradientDescentAttack,
             "linf": attacks.LinfProjectedGradientDescentAttack,
-        }
+        }[question.norm]
 
         size, ascent = _as_eager(radii), self.ascent
 
-        class Climber(kinds[question.norm]):  # type: ignore[misc]
+        class Climber(kind):  # type: ignore[misc]
             def get_optimizer(self, x: Any, stepsize: float) -> Any:
                 return lambda gradients: stepsize * size * gradients
 
@@ -161,12 +161,13 @@ class PGD(AttackMethod):
         return gradient
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SPSA(PGD):
     """Projected ascent along differences, without gradients (Uesato et al. 2018 [1]_).
 
     The gradient is estimated from the losses at pairs of points on either side of the iterate, in
-    random directions of signs. What it finds and gradients do not tells of masked gradients.
+    random directions of signs, on draws that stay the same. What it finds and gradients do not
+    tells of masked gradients.
 
     Parameters
     ----------
@@ -205,6 +206,7 @@ class SPSA(PGD):
     delta: float = 0.01
 
     name: ClassVar[str] = "spsa"
+    frozen: ClassVar[bool] = True  # both ends of a difference must see the same draws
     norms: ClassVar[tuple[str, ...]] = ("l2", "linf")
 
     def check(self) -> None:
@@ -230,6 +232,6 @@ def _devices(x: Tensor) -> list[torch.device]:
 
 
 def _as_eager(x: Tensor) -> Any:
-    import eagerpy
+    from eagerpy.astensor import astensor
 
-    return eagerpy.astensor(x)
+    return astensor(x)

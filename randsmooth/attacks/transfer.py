@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from randsmooth.attacks.attack import AttackResult, attack
+from randsmooth.attacks.attack import attack
 from randsmooth.attacks.method import AttackMethod, Question
 from randsmooth.attacks.pgd import PGD
+from randsmooth.attacks.result import AttackResult
 from randsmooth.attacks.smoothed_module import SmoothedModule
 from randsmooth.attacks.victim import victim
 

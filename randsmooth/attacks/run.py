@@ -1,0 +1,218 @@
+"""One attack on some inputs, from the search to its confirmation by fresh votes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from randsmooth._progress import progress_bar
+from randsmooth.attacks.arguments import class_indices, clip_limits, described, eps_of_each
+from randsmooth.attacks.method import AttackMethod, Question, norms_of
+from randsmooth.attacks.result import AttackResult
+from randsmooth.attacks.smoothed_module import SmoothedModule
+from randsmooth.attacks.victim import victim
+from randsmooth.exceptions import AttackError
+from randsmooth.noise import Stream
+from randsmooth.training.checks import check_count
+
+__all__ = ["AttackRun"]
+
+# A minimal perturbation, found on few draws, is looked for anew along its ray: up to so much
+# further out, in so many bisections, where another class leads by so many standard deviations.
+_FURTHEST, _N_BISECTIONS, _LEAD = 1.25, 7, 2.0
+
+_ROWS = 2048  # noisy copies that are attacked at once
+
+
+class AttackRun:
+    """One attack on some inputs, from the checks to the confirmation."""
+
+    def __init__(
+        self,
+        clf: Any,
+        X: ArrayLike,
+        y: ArrayLike,
+        method: AttackMethod,
+        *,
+        norm: str,
+        eps: ArrayLike | None,
+        n_noise: int,
+        frozen: bool | None,
+        clip_range: tuple[float, float] | None,
+        n_votes: int,
+        noise_seed: int | None,
+        seed: int,
+        verbose: int,
+    ) -> None:
+        check_count("n_votes", n_votes)
+        if norm not in method.norms:
+            names = " or ".join(map(repr, method.norms))
+            raise ValueError(f"norm must be {names} for {method.name!r}, got {norm!r}.")
+        self.victim, self.method, self.norm = victim(clf, X, noise_seed=noise_seed), method, norm
+        self.n_votes, self.seed, self.verbose = n_votes, seed, verbose
+        self.module = SmoothedModule(
+            self.victim,
+            n_noise,
+            frozen=method.frozen if frozen is None else frozen,
+            average=method.average,
+        )
+        if method.gradients and not self.victim.differentiable:
+            raise TypeError(
+                f"method must do without gradients for this classifier, whose base is no network "
+                f"or whose noise is not added, got {method.name!r}. Take 'boundary'."
+            )
+        self.X = self.victim.inputs(X)
+        self.codes = class_indices(self.victim.classes, y, len(self.X))
+        self.eps = eps_of_each(eps, len(self.X), method)
+        self.clip_range = clip_limits(clip_range, self.X)
+        self.errors: dict[int, Exception] = {}
+
+    def result(self, n_restarts: int) -> AttackResult:
+        """Return what came of it."""
+        moved = self.X.copy()
+        left = np.flatnonzero(self.judged(moved, Stream.JUDGEMENT).argmax(axis=1) == self.codes)
+        with progress_bar(
+            len(left) * n_restarts,
+            description=self.method.name,
+            unit="inputs",
+            verbose=self.verbose,
+        ) as advance:
+            for restart in range(n_restarts):
+                for rows in self._batches(left):
+                    moved[rows] = self._moved(rows, self.seed + restart)
+                    advance(len(rows))
+                left = self._withstanding(moved, left)
+        counts = self.judged(moved, Stream.CONFIRMATION)
+        # In double precision, in which the difference of two single numbers is exact.
+        delta = torch.from_numpy(moved).double() - torch.from_numpy(self.X).double()
+        distance = norms_of(delta, self.norm).numpy()
+        label = counts.argmax(axis=1)
+        result = AttackResult(
+            adversarial=moved,
+            success=(label != self.codes) & (distance <= self.eps),
+            distance=distance,
+            label=self.victim.classes[label],
+            counts=counts,
+            y=self.victim.classes[self.codes],
+            eps=self.eps,
+            norm=self.norm,
+            method=self.method.name,
+            settings=self._settings(n_restarts),
+        )
+        if self.errors:
+            raise AttackError.of_rows(self.errors, self._without_failures(result))
+        return result
+
+    def judged(self, X: NDArray[Any], stream: Stream) -> NDArray[np.int64]:
+        """Return the votes for some inputs; those that fail are errors."""
+        counts, errors = self.victim.votes(X, stream, self.n_votes)
+        self.errors = {**errors, **self.errors}
+        return counts
+
+    def _batches(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+        size = max(1, _ROWS // self.module.n_noise)
+        yield from (rows[i : i + size] for i in range(0, len(rows), size))
+
+    def _moved(self, rows: NDArray[np.intp], seed: int) -> NDArray[Any]:
+        """Return some inputs, moved; of a batch that fails, each is tried by itself."""
+        try:
+            return self._inside(rows, self.method.perturb(self._question(rows, seed)))
+        except (RuntimeError, ValueError, FloatingPointError) as error:
+            if len(rows) > 1:
+                return np.concatenate(
+                    [self._moved(rows[i : i + 1], seed) for i in range(len(rows))]
+                )
+            self.errors[int(rows[0])] = error
+            return self.X[rows]
+
+    def _question(self, rows: NDArray[np.intp], seed: int) -> Question:
+        on = self.module.device
+        return Question(
+            self.module,
+            torch.from_numpy(self.X[rows]).to(on),
+            torch.from_numpy(self.codes[rows]).to(on),
+            self.norm,
+            torch.from_numpy(self.eps[rows]).to(on),
+            self.clip_range,
+            torch.from_numpy(self.X).to(on),
+            # The same for an input however the batches are cut would need a seed of each row.
+            seed,
+        )
+
+    def _inside(self, rows: NDArray[np.intp], found: Tensor) -> NDArray[Any]:
+        """Return what was found, shortened by what rounding put outside."""
+        x = torch.from_numpy(self.X[rows])
+        eps = torch.from_numpy(self.eps[rows])
+        found = found.cpu().clamp(*self.clip_range)
+        if self.method.minimal:
+            return found.numpy()
+        delta = found.double() - x.double()
+        shrink = (eps / norms_of(delta, self.norm)).clamp_max(1.0).nan_to_num(1.0)
+        wanted = x.double() + delta * shrink.reshape(-1, *[1] * (x.ndim - 1)) * (1 - 2.0**-40)
+        found = wanted.to(x.dtype)
+        # What was rounded away from the input goes one step back: no coordinate is too far then.
+        away = (found.double() - x.double()).abs() > (wanted - x.double()).abs()
+        return torch.where(away, torch.nextafter(found, x), found).numpy()
+
+    def _withstanding(self, moved: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return which inputs keep their label; minimal perturbations are first brought close."""
+        if not len(rows):
+            return rows
+        if not self.method.minimal:
+            votes = self.judged(moved[rows], Stream.JUDGEMENT)
+            kept: NDArray[np.intp] = rows[votes.argmax(axis=1) == self.codes[rows]]
+            return kept
+        delta = moved[rows] - self.X[rows]
+        nearest = np.zeros(len(rows))
+        furthest = np.full(len(rows), _FURTHEST)
+        beyond = self._led_away(rows, furthest, delta)
+        for _ in range(_N_BISECTIONS):
+            middle = (nearest + furthest) / 2
+            away = self._led_away(rows, middle, delta)
+            furthest, nearest = np.where(away, middle, furthest), np.where(away, nearest, middle)
+        moved[rows] = self._along(rows, furthest, delta)
+        return rows[~beyond]
+
+    def _along(
+        self, rows: NDArray[np.intp], factor: NDArray[Any], delta: NDArray[Any]
+    ) -> NDArray[Any]:
+        shaped = factor.reshape(-1, *[1] * (delta.ndim - 1)).astype(delta.dtype)
+        moved: NDArray[Any] = (self.X[rows] + shaped * delta).clip(*self.clip_range)
+        return moved
+
+    def _led_away(
+        self, rows: NDArray[np.intp], factor: NDArray[Any], delta: NDArray[Any]
+    ) -> NDArray[np.bool_]:
+        """Return where another class leads clearly at a multiple of the perturbations."""
+        counts = self.judged(self._along(rows, factor, delta), Stream.JUDGEMENT)
+        each = np.arange(len(rows))
+        own = counts[each, self.codes[rows]]
+        counts[each, self.codes[rows]] = -1
+        other = counts.max(axis=1)
+        clear = 0.0 if self.victim.noise is None else _LEAD * np.sqrt(own + other)
+        led: NDArray[np.bool_] = other - own > clear
+        return led
+
+    def _settings(self, n_restarts: int) -> dict[str, Any]:
+        return {
+            **described(self.method),
+            "n_noise": self.module.n_noise,
+            "frozen": self.module.frozen,
+            "n_restarts": n_restarts,
+            "n_votes": self.n_votes,
+            "clip_range": self.clip_range,
+            "noise_seed": self.victim.noise_seed,
+            "random_state": self.seed,
+        }
+
+    def _without_failures(self, result: AttackResult) -> AttackResult:
+        failed = np.array(sorted(self.errors), dtype=np.intp)
+        success, distance = result.success.copy(), result.distance.copy()
+        success[failed], distance[failed] = False, np.nan
+        return replace(result, success=success, distance=distance)
