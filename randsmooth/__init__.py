@@ -18,6 +18,7 @@ from randsmooth.metrics import (
     certified_accuracy,
     certified_accuracy_scorer,
 )
+from randsmooth.robust_accuracy_display import RobustAccuracyDisplay
 from randsmooth.two_stage import TwoStage
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "DenoisedClassifier",
     "DiffusionDenoiser",
     "DrawsDisplay",
+    "RobustAccuracyDisplay",
     "SmoothedClassifier",
     "TwoStage",
     "__version__",

@@ -218,7 +218,7 @@ def _ever_broken(
     Sizes grow step by step: from too far away the gradient of a sure network is zero.
     """
     while not broken.all() and size < furthest:
-        size = min(4 * size, furthest)
+        size = min(2 * size, furthest)
         broken = broken | success(method, size)
     return float(broken.mean())
 
