@@ -76,7 +76,9 @@ class AttackRun:
     def result(self, n_restarts: int) -> AttackResult:
         """Return what came of it."""
         moved = self.X.copy()
-        left = np.flatnonzero(self.judged(moved, Stream.JUDGEMENT).argmax(axis=1) == self.codes)
+        # Judged as in the end, so that an undecided input is wrong both times or not at all.
+        votes = self.judged(moved, Stream.CONFIRMATION)
+        left = np.flatnonzero(votes.argmax(axis=1) == self.codes)
         with progress_bar(
             len(left) * n_restarts,
             description=self.method.name,

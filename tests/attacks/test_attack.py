@@ -88,6 +88,16 @@ def test_inputs_that_are_wrong_as_they_are_stay_where_they_are() -> None:
     assert np.array_equal(found.adversarial, X)
 
 
+def test_undecided_inputs_are_attacked_or_wrong_as_they_are() -> None:
+    near = EVERY[distances(NET, EVERY, "l2") < 0.03]
+    y = labels(NET, near)
+    found = attack(CLF, near, y, PGD(n_steps=10), eps=0.5, n_votes=50)
+    assert len(near) > 5
+    assert found.success.all()
+    assert (found.distance == 0).any()
+    assert (found.distance > 0).any()
+
+
 def test_what_is_found_stays_in_the_clip_range() -> None:
     low, high = float(X.min()), float(X.max())
     for method in ("pgd", "margin", "cw"):
