@@ -75,9 +75,9 @@ class AttackRun:
 
     def result(self, n_restarts: int) -> AttackResult:
         """Return what came of it."""
-        moved = self.X.copy()
+        moved, every = self.X.copy(), np.arange(len(self.X))
         # Judged as in the end, so that an undecided input is wrong both times or not at all.
-        votes = self.judged(moved, Stream.CONFIRMATION)
+        votes = self.judged(moved, every, Stream.CONFIRMATION)
         left = np.flatnonzero(votes.argmax(axis=1) == self.codes)
         with progress_bar(
             len(left) * n_restarts,
@@ -90,7 +90,7 @@ class AttackRun:
                     moved[rows] = self._moved(rows, self.seed + restart)
                     advance(len(rows))
                 left = self._withstanding(moved, left)
-        counts = self.judged(moved, Stream.CONFIRMATION)
+        counts = self.judged(moved, every, Stream.CONFIRMATION)
         # In double precision, in which the difference of two single numbers is exact.
         delta = torch.from_numpy(moved).double() - torch.from_numpy(self.X).double()
         distance = norms_of(delta, self.norm).numpy()
@@ -111,10 +111,12 @@ class AttackRun:
             raise AttackError.of_rows(self.errors, self._without_failures(result))
         return result
 
-    def judged(self, X: NDArray[Any], stream: Stream) -> NDArray[np.int64]:
-        """Return the votes for some inputs; those that fail are errors."""
-        counts, errors = self.victim.votes(X, stream, self.n_votes)
-        self.errors = {**errors, **self.errors}
+    def judged(
+        self, moved: NDArray[Any], rows: NDArray[np.intp], stream: Stream
+    ) -> NDArray[np.int64]:
+        """Return the votes for some inputs, moved; those that fail are errors."""
+        counts, errors = self.victim.votes(moved, stream, self.n_votes)
+        self.errors = {int(rows[i]): error for i, error in errors.items()} | self.errors
         return counts
 
     def _batches(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
@@ -151,6 +153,8 @@ class AttackRun:
         """Return what was found, shortened by what rounding put outside."""
         x = torch.from_numpy(self.X[rows])
         eps = torch.from_numpy(self.eps[rows])
+        if not torch.isfinite(found).all():
+            raise FloatingPointError("the attack returned numbers that are not finite")
         found = found.cpu().clamp(*self.clip_range)
         if self.method.minimal:
             return found.numpy()
@@ -167,7 +171,7 @@ class AttackRun:
         if not len(rows):
             return rows
         if not self.method.minimal:
-            votes = self.judged(moved[rows], Stream.JUDGEMENT)
+            votes = self.judged(moved[rows], rows, Stream.JUDGEMENT)
             kept: NDArray[np.intp] = rows[votes.argmax(axis=1) == self.codes[rows]]
             return kept
         delta = moved[rows] - self.X[rows]
@@ -192,7 +196,7 @@ class AttackRun:
         self, rows: NDArray[np.intp], factor: NDArray[Any], delta: NDArray[Any]
     ) -> NDArray[np.bool_]:
         """Return where another class leads clearly at a multiple of the perturbations."""
-        counts = self.judged(self._along(rows, factor, delta), Stream.JUDGEMENT)
+        counts = self.judged(self._along(rows, factor, delta), rows, Stream.JUDGEMENT)
         each = np.arange(len(rows))
         own = counts[each, self.codes[rows]]
         counts[each, self.codes[rows]] = -1

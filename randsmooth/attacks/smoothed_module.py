@@ -119,6 +119,12 @@ class SmoothedModule(nn.Module):
             Logarithms, with a graph where the inputs have one.
         """
         if not self.victim.differentiable:
+            if x.requires_grad and torch.is_grad_enabled():
+                raise TypeError(
+                    f"estimator must be a network, and its noise added, for gradients to be asked "
+                    f"for, got {type(self.victim.estimator).__name__} under {self.victim.noise!r}. "
+                    f"Take an attack by votes, such as foolbox's BoundaryAttack."
+                )
             return self._log_shares(self.counts(x))
         log_p, votes = self.draws(x)
         averages = averaged(log_p, self.average)

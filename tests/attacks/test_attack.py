@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from randsmooth.attacks import (
     METHODS,
     PGD,
     SPSA,
+    AttackMethod,
     Boundary,
     CarliniWagner,
     attack,
 )
+from randsmooth.attacks.method import Question
 from randsmooth.exceptions import AttackError
 from randsmooth.noise import Flips
 
@@ -202,6 +205,47 @@ def test_one_input_that_fails_leaves_the_others() -> None:
     assert not error.result.success[3]
     others = np.arange(len(X)) != 3
     assert np.isfinite(error.result.distance[others]).all()
+
+
+@dataclass(frozen=True)
+class Shift(AttackMethod):
+    """Moves the first coordinate as far as it may."""
+
+    to: float = 1.0
+    name = "shift"
+    norms = ("linf",)
+    gradients = False
+
+    def perturb(self, question: Question) -> torch.Tensor:
+        moved = question.x.clone()
+        moved[:, 0] += self.to * question.eps
+        return moved
+
+
+def test_an_input_without_votes_once_it_is_moved_leaves_the_others() -> None:
+    class Edge(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = linear_net()
+
+        def forward(self, x):
+            return torch.where(x[:, :1] > 3, torch.nan, self.net(x))
+
+    y = Y.copy()
+    y[0] = 1 - y[0]  # wrong as it is, and not attacked
+    eps = np.full(len(X), 0.01)
+    eps[5] = 4.0
+    failed = r"rows \[5\]; the first: .* outputs are not finite"
+    with pytest.raises(AttackError, match=failed) as caught:
+        attack(smoothed(Edge().eval()), X, y, Shift(), norm="linf", eps=eps, clip_range=WIDE)
+    result = caught.value.result
+    assert np.isfinite(np.delete(result.distance, 5)).all()
+    assert np.flatnonzero(result.success).tolist() == [0]
+
+
+def test_an_attack_that_returns_no_numbers_is_an_error_of_its_inputs() -> None:
+    with pytest.raises(AttackError, match=r"the attack returned numbers that are not finite"):
+        attack(CLF, X[:3], Y[:3], Shift(np.nan), norm="linf", eps=0.1)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,10 @@ def test_a_forest_is_a_black_box() -> None:
     model = as_foolbox_model(clf, 64)
     votes = model(torch.from_numpy(table[far])).argmax(1).numpy()
     assert np.array_equal(clf.classes_[votes], y[far])
+    message = r"^estimator must be a network, and its noise added, .* got RandomForestClassifier"
+    x = torch.from_numpy(table[:4])
+    with pytest.raises(TypeError, match=message):
+        foolbox().attacks.L2PGD(steps=2)(model, x, torch.tensor([0, 1, 0, 1]), epsilons=0.5)
 
 
 @pytest.mark.parametrize(
