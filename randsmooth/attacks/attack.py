@@ -30,6 +30,7 @@ def attack(
     n_votes: int = 1000,
     noise_seed: int | None = None,
     random_state: int = 0,
+    autocast: str | None = None,
     verbose: int = 0,
 ) -> AttackResult:
     """Return what an attack on a smoothed classifier achieves, by fresh votes.
@@ -82,6 +83,10 @@ def attack(
     random_state : int, default=0
         Seed of what the attack itself draws, such as random starts.
 
+    autocast : {"bfloat16", "float16"} or None, default=None
+        Reduced precision of the passes that the attack differentiates, which is several times
+        faster. Votes are those that are certified all the same.
+
     verbose : int, default=0
         Whether to show progress.
 
@@ -131,6 +136,7 @@ def attack(
         n_votes=n_votes,
         noise_seed=noise_seed,
         seed=random_state,
+        autocast=autocast,
         verbose=verbose,
     )
     check_count("n_restarts", n_restarts)

@@ -188,6 +188,7 @@ def robust_accuracy_curve(
     n_votes: int = 1000,
     noise_seed: int | None = None,
     random_state: int = 0,
+    autocast: str | None = None,
     path: str | os.PathLike[str] | None = None,
     verbose: int = 0,
 ) -> RobustAccuracyCurve:
@@ -234,6 +235,9 @@ def robust_accuracy_curve(
 
     random_state : int, default=0
         Seed of what the attacks themselves draw.
+
+    autocast : {"bfloat16", "float16"} or None, default=None
+        Reduced precision of the passes that attacks differentiate.
 
     path : str, path-like or None, default=None
         A file to which what is known is saved after every attack and size. A run that was
@@ -286,6 +290,7 @@ def robust_accuracy_curve(
         "n_votes": n_votes,
         "noise_seed": whom.noise_seed,
         "random_state": random_state,
+        "autocast": autocast,
     }
     run = _CurveRun(clf, whom, inputs, labels, methods, asked, settings, verbose)
     if path is not None and Path(path).exists():

@@ -48,6 +48,7 @@ class AttackRun:
         n_votes: int,
         noise_seed: int | None,
         seed: int,
+        autocast: str | None,
         verbose: int,
     ) -> None:
         check_count("n_votes", n_votes)
@@ -61,6 +62,7 @@ class AttackRun:
             n_noise,
             frozen=method.frozen if frozen is None else frozen,
             average=method.average,
+            autocast=autocast,
         )
         if method.gradients and not self.victim.differentiable:
             raise TypeError(
@@ -210,6 +212,7 @@ class AttackRun:
             **described(self.method),
             "n_noise": self.module.n_noise,
             "frozen": self.module.frozen,
+            "autocast": self.module.autocast,
             "n_restarts": n_restarts,
             "n_votes": self.n_votes,
             "clip_range": self.clip_range,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from randsmooth.attacks.victim import Victim
 from randsmooth.noise import Stream
 from randsmooth.noise_bank import SHARED, Ballot, NoiseBank, noise_bank
+from randsmooth.speed import AUTOCAST_TYPES
 from randsmooth.training.checks import check_choice, check_count
 
 __all__ = ["AVERAGES", "SmoothedModule"]
@@ -18,6 +19,7 @@ __all__ = ["AVERAGES", "SmoothedModule"]
 AVERAGES = ("probability", "loss")
 """What is averaged over the draws: probabilities, or their logarithms."""
 
+_ROWS_OF_A_PASS = 128
 _BUMP = 1e-3  # by how much the class that was voted for leads, where it is not the most probable
 
 
@@ -48,6 +50,10 @@ class SmoothedModule(nn.Module):
     average : {"probability", "loss"}, default="probability"
         What is averaged.
 
+    autocast : {"bfloat16", "float16"} or None, default=None
+        Reduced precision of the passes that may be differentiated; None is as the classifier is
+        certified. It is three times as fast where processors multiply such numbers.
+
     Raises
     ------
     ValueError
@@ -69,8 +75,11 @@ class SmoothedModule(nn.Module):
         *,
         frozen: bool = True,
         average: str = "probability",
+        autocast: str | None = None,
     ) -> None:
         super().__init__()
+        if autocast is not None:
+            check_choice("autocast", autocast, tuple(AUTOCAST_TYPES))
         check_count("n_noise", n_noise)
         check_choice("average", average, AVERAGES)
         if not isinstance(frozen, bool | np.bool_):
@@ -78,6 +87,7 @@ class SmoothedModule(nn.Module):
         self.victim = victim
         self.n_noise = n_noise if victim.noise is not None else 1
         self.frozen, self.average = bool(frozen), average
+        self.autocast = victim.autocast if autocast is None else autocast
         self._bank: NoiseBank | None = None
         if victim.noise is not None:
             self._bank = noise_bank(
@@ -151,7 +161,14 @@ class SmoothedModule(nn.Module):
         votes : Tensor of int64, shape (n_rows, n_noise)
             Class indices; `n_classes` where the network's output is not finite.
         """
-        log_p, votes = self.victim.log_probabilities(self._noisy(x))
+        rows = self._noisy(x)
+        # What one pass touches should stay in a processor's cache.
+        size = _ROWS_OF_A_PASS if rows.device.type == "cpu" else len(rows)
+        parts = [
+            self.victim.log_probabilities(part, self.autocast)
+            for part in torch.split(rows, max(size, 1))
+        ]
+        log_p, votes = (torch.cat(both) for both in zip(*parts, strict=True))
         shape = len(x), self.n_noise
         return log_p.reshape(*shape, -1), votes.reshape(shape)
 

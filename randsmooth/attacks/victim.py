@@ -149,13 +149,16 @@ class Victim:
         errors: Errors = {int(row): ValueError("network outputs are not finite") for row in missing}
         return counts[:, :-1], errors
 
-    def log_probabilities(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def log_probabilities(self, rows: Tensor, autocast: str | None = None) -> tuple[Tensor, Tensor]:
         """Return log-probabilities, which may be differentiated, and votes.
 
         Parameters
         ----------
         rows : Tensor of shape (n_rows, ...)
             Noisy inputs, on the network's device.
+
+        autocast : str or None, default=None
+            Reduced precision inside the network.
 
         Returns
         -------
@@ -179,7 +182,7 @@ class Victim:
         net = self.estimator if isinstance(self.estimator, NeuralNet) else None
         module = self.estimator if net is None else net.module_
         run: Callable[[Tensor], Any] = module if net is None else net.infer
-        dtype = None if self.autocast is None else AUTOCAST_TYPES[self.autocast]
+        dtype = None if autocast is None else AUTOCAST_TYPES[autocast]
         cast = nullcontext() if dtype is None else torch.autocast(base.device.type, dtype)
         with frozen(module), cast:
             outputs = first_output(run(rows.to(base.dtype)))

@@ -171,11 +171,33 @@ def test_reduced_precision_inside_is_attacked_as_it_is_certified() -> None:
     assert torch.isfinite(X.grad).all()
 
 
+def test_gradients_may_have_less_precision_than_votes() -> None:
+    whom = victim(smoothed(linear_net()))
+    X = torch.from_numpy(inputs(50))
+    fast, exact = SmoothedModule(whom, 4, autocast="bfloat16"), SmoothedModule(whom, 4)
+    assert not torch.equal(fast(X), exact(X))
+    assert torch.allclose(fast(X), exact(X), atol=0.1)
+    assert torch.equal(fast.counts(X), exact.counts(X))
+
+
+def test_many_rows_go_through_in_several_passes() -> None:
+    net = random_net()
+    attacked = module(net)
+    X = torch.from_numpy(inputs(60).astype(float)).requires_grad_()
+    log_p, _ = attacked.draws(X)
+    assert log_p.shape == (60, N_NOISE, 4)
+    (gradient,) = torch.autograd.grad(log_p.sum(), [X])
+    one = X[[40]].detach().requires_grad_()
+    (alone,) = torch.autograd.grad(attacked.draws(one)[0].sum(), [one])
+    assert torch.allclose(gradient[40], alone[0], rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"average": "logits"}, "average must be one of 'probability', 'loss', got 'logits'"),
         ({"frozen": 3}, "frozen must be True or False, got 3."),
+        ({"autocast": "int8"}, "autocast must be one of 'bfloat16', 'float16', got 'int8'"),
         ({"n_noise": 2.5}, "n_noise must be a positive integer, got 2.5."),
     ],
 )
