@@ -101,9 +101,7 @@ class CertificationError(RandsmoothError, RuntimeError):
         CertificationError
             The error, to be raised.
         """
-        failed = np.array(sorted(errors), dtype=np.intp)
-        first = errors[int(failed[0])]
-        rows = f"{failed[:5].tolist()}{'...' if len(failed) > 5 else ''}"
+        failed, rows, first = _failed_rows(errors)
         kept = "" if certificates is None else " The other rows are in this error's `certificates`."
         error = cls(
             f"X has {len(failed)} inputs that the base could not classify, rows {rows}; the first: "
@@ -155,9 +153,7 @@ class AttackError(RandsmoothError, RuntimeError):
         AttackError
             The error, to be raised.
         """
-        failed = np.array(sorted(errors), dtype=np.intp)
-        first = errors[int(failed[0])]
-        rows = f"{failed[:5].tolist()}{'...' if len(failed) > 5 else ''}"
+        failed, rows, first = _failed_rows(errors)
         error = cls(
             f"X has {len(failed)} inputs that could not be attacked, rows {rows}; the first: "
             f"{first}. What came of the others is in this error's `result`.",
@@ -166,6 +162,13 @@ class AttackError(RandsmoothError, RuntimeError):
         )
         error.__cause__ = first
         return error
+
+
+def _failed_rows(errors: Mapping[int, Exception]) -> tuple[NDArray[np.intp], str, Exception]:
+    """Return the rows that failed, the first of them as text, and the first's error."""
+    failed = np.array(sorted(errors), dtype=np.intp)
+    shown = f"{failed[:5].tolist()}{'...' if len(failed) > 5 else ''}"
+    return failed, shown, errors[int(failed[0])]
 
 
 class RandsmoothWarning(UserWarning):
