@@ -18,7 +18,7 @@ from randsmooth.certificates.from_sequence import certify_claims
 from randsmooth.certificates.radii import certifying_probabilities
 from randsmooth.certificates.rules import asked_radii
 from randsmooth.exceptions import CertificationError
-from randsmooth.fitting import input_dtype, unwrap, voting_base
+from randsmooth.fitting import base_of_fitted, input_dtype
 from randsmooth.inputs import inputs_as_fitted
 from randsmooth.intervals import sequential_tests
 from randsmooth.noise import Stream
@@ -99,15 +99,7 @@ def certification_run(
     seed = clf.noise_seed_ if noise_seed is None else checked_seed(noise_seed)
     array = inputs_as_fitted(clf, X)
     array = array.astype(input_dtype(clf.estimator_, array.dtype), copy=False)
-    _, frozen = unwrap(clf.estimator)
-    base = voting_base(
-        clf.estimator_,
-        # A frozen base answers with its own labels, others with indices.
-        clf.classes_ if frozen else np.arange(len(clf.classes_)),
-        array,
-        device=clf.device,
-        feature_names=getattr(clf, "feature_names_in_", None),
-    )
+    base = base_of_fitted(clf, array)
     common = clf.common_noise if common_noise is None else common_noise
     return CertificationRun(clf, base, array, seed, common)
 

@@ -26,6 +26,7 @@ from randsmooth.training.strategy import TrainingStrategy
 
 __all__ = [
     "Recipe",
+    "base_of_fitted",
     "check_training",
     "fit_estimator",
     "input_dtype",
@@ -300,6 +301,33 @@ def voting_base(
     dtype = torch.float64 if X.dtype == np.float64 else torch.float32
     flat, names = _view(estimator, X, feature_names)
     return ArrayBase(estimator, labels, dtype, flat, names)
+
+
+def base_of_fitted(clf: Any, X: NDArray[Any]) -> Base:
+    """Return the base of a fitted smoothed classifier.
+
+    Parameters
+    ----------
+    clf : SmoothedClassifier
+        The classifier.
+
+    X : ndarray of shape (n_samples, ...)
+        Inputs of the base's type.
+
+    Returns
+    -------
+    Base
+        The base, whose votes are indices into `classes_`.
+    """
+    _, frozen = unwrap(clf.estimator)
+    return voting_base(
+        clf.estimator_,
+        # A frozen base answers with its own labels, others with indices.
+        clf.classes_ if frozen else np.arange(len(clf.classes_)),
+        X,
+        device=clf.device,
+        feature_names=getattr(clf, "feature_names_in_", None),
+    )
 
 
 def check_training(training: Any) -> None:

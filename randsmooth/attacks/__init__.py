@@ -9,6 +9,7 @@ from randsmooth.attacks.method import AttackMethod
 from randsmooth.attacks.minimal import Boundary, CarliniWagner
 from randsmooth.attacks.pgd import PGD, SPSA
 from randsmooth.attacks.result import AttackResult
+from randsmooth.attacks.square import Square
 from randsmooth.attacks.transfer import Transfer, transfer
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "MaskingLine",
     "MaskingReport",
     "RobustAccuracyCurve",
+    "Square",
     "Transfer",
     "as_art_classifier",
     "as_foolbox_model",

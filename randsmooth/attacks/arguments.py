@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from randsmooth.attacks.method import AttackMethod
 from randsmooth.attacks.minimal import Boundary, CarliniWagner
 from randsmooth.attacks.pgd import PGD, SPSA
-from randsmooth.training.checks import check_choice
+from randsmooth.attacks.square import Square
+from randsmooth.checks import check_choice
 
 __all__ = [
     "METHODS",
@@ -30,6 +31,7 @@ METHODS: dict[str, AttackMethod] = {
     "cw": CarliniWagner(),
     "boundary": Boundary(),
     "spsa": SPSA(),
+    "square": Square(),
 }
 """The attacks that have a name."""
 

@@ -10,7 +10,7 @@ from randsmooth.attacks.arguments import attack_method
 from randsmooth.attacks.method import AttackMethod
 from randsmooth.attacks.result import AttackResult
 from randsmooth.attacks.run import AttackRun
-from randsmooth.training.checks import check_count
+from randsmooth.checks import check_count
 
 __all__ = ["attack"]
 
@@ -84,7 +84,7 @@ def attack(
         Seed of what the attack itself draws, such as random starts.
 
     autocast : {"bfloat16", "float16"} or None, default=None
-        Reduced precision of the passes that the attack differentiates, which is several times
+        Reduced precision of the passes that the attack makes, which is several times
         faster. Votes are those that are certified all the same.
 
     verbose : int, default=0

@@ -22,9 +22,9 @@ from randsmooth.attacks.transfer import Transfer
 from randsmooth.attacks.victim import Victim, victim
 from randsmooth.bounds.norms import converted_radius
 from randsmooth.certificates.from_counts import imported_versions
+from randsmooth.checks import check_choice
 from randsmooth.exceptions import AttackError
 from randsmooth.noise import Stream
-from randsmooth.training.checks import check_choice
 
 __all__ = ["RobustAccuracyCurve", "robust_accuracy_curve"]
 
@@ -237,7 +237,7 @@ def robust_accuracy_curve(
         Seed of what the attacks themselves draw.
 
     autocast : {"bfloat16", "float16"} or None, default=None
-        Reduced precision of the passes that attacks differentiate.
+        Reduced precision of the passes that attacks make.
 
     path : str, path-like or None, default=None
         A file to which what is known is saved after every attack and size. A run that was

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from randsmooth.attacks.smoothed_module import SmoothedModule
 from randsmooth.attacks.victim import victim
 
-__all__ = ["as_art_classifier", "as_foolbox_model", "foolbox", "model_of"]
+__all__ = [
+    "art",
+    "art_classifier_of",
+    "as_art_classifier",
+    "as_foolbox_model",
+    "foolbox",
+    "model_of",
+]
 
 
 def foolbox() -> Any:
@@ -163,15 +170,34 @@ def as_art_classifier(
     ImportError
         If the toolbox is not installed.
     """
-    classifiers = _art_classifiers()
     whom = victim(clf, noise_seed=noise_seed)
     module = SmoothedModule(whom, n_noise, frozen=frozen, average=average)
+    return art_classifier_of(module, clip_range)
+
+
+def art_classifier_of(module: SmoothedModule, clip_range: tuple[float, float]) -> Any:
+    """Return a module as the adversarial-robustness-toolbox sees it.
+
+    Parameters
+    ----------
+    module : SmoothedModule
+        The module.
+
+    clip_range : tuple of two floats
+        Smallest and largest value of an input's coordinates.
+
+    Returns
+    -------
+    art.estimators.classification.PyTorchClassifier or BlackBoxClassifierNeuralNetwork
+        The classifier.
+    """
+    classifiers = art().estimators.classification
     known = {
-        "input_shape": whom.input_shape,
+        "input_shape": module.victim.input_shape,
         "nb_classes": module.n_classes,
         "clip_values": clip_range,
     }
-    if whom.differentiable:
+    if module.victim.differentiable:
         return classifiers.PyTorchClassifier(
             module,
             loss=torch.nn.CrossEntropyLoss(),
@@ -187,17 +213,31 @@ def as_art_classifier(
     return classifiers.BlackBoxClassifierNeuralNetwork(shares, **known)
 
 
-def _art_classifiers() -> Any:
+def art() -> Any:
+    """Return the adversarial-robustness-toolbox, with the parts of it that are used.
+
+    Returns
+    -------
+    module
+        The package.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its import asks SciPy for what that deprecates
-            from art.estimators import classification
+            import art as package
+            import art.attacks.evasion
+            import art.estimators.classification
     except ImportError as error:
         raise ImportError(
-            "as_art_classifier needs the adversarial-robustness-toolbox, which is not installed. "
-            "Install it with pip install adversarial-robustness-toolbox."
+            "this needs the adversarial-robustness-toolbox, which is not installed. Install it "
+            "with pip install adversarial-robustness-toolbox."
         ) from error
-    return classification
+    return package
 
 
 def model_of(module: torch.nn.Module, clip_range: tuple[float, float]) -> Any:

@@ -17,7 +17,7 @@ from randsmooth.attacks.pgd import PGD, SPSA
 from randsmooth.attacks.smoothed_module import SmoothedModule
 from randsmooth.attacks.transfer import Transfer
 from randsmooth.attacks.victim import victim
-from randsmooth.training.checks import check_choice, check_positive
+from randsmooth.checks import check_choice, check_positive
 from randsmooth.training.perturbation import steepest_step
 
 __all__ = ["MaskingLine", "MaskingReport", "gradient_masking_report"]

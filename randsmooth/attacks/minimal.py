@@ -10,7 +10,7 @@ from torch import Tensor
 
 from randsmooth.attacks.library import foolbox, model_of
 from randsmooth.attacks.method import AttackMethod, Question
-from randsmooth.training.checks import check_count, check_positive, check_weight
+from randsmooth.checks import check_count, check_positive, check_weight
 
 __all__ = ["Boundary", "CarliniWagner"]
 

@@ -12,7 +12,7 @@ from randsmooth.attacks.library import foolbox, model_of
 from randsmooth.attacks.method import AttackMethod, Question
 from randsmooth.attacks.objectives import LOSSES, row_losses
 from randsmooth.attacks.smoothed_module import AVERAGES
-from randsmooth.training.checks import check_choice, check_count, check_positive
+from randsmooth.checks import check_choice, check_count, check_positive
 
 __all__ = ["PGD", "SPSA"]
 

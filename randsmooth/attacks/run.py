@@ -17,9 +17,9 @@ from randsmooth.attacks.method import AttackMethod, Question, norms_of
 from randsmooth.attacks.result import AttackResult
 from randsmooth.attacks.smoothed_module import SmoothedModule
 from randsmooth.attacks.victim import victim
+from randsmooth.checks import check_count
 from randsmooth.exceptions import AttackError
 from randsmooth.noise import Stream
-from randsmooth.training.checks import check_count
 
 __all__ = ["AttackRun"]
 

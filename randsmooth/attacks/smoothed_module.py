@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from randsmooth.attacks.victim import Victim
+from randsmooth.bases import NetBase
+from randsmooth.checks import check_choice, check_count
 from randsmooth.noise import Stream
 from randsmooth.noise_bank import SHARED, Ballot, NoiseBank, noise_bank
 from randsmooth.speed import AUTOCAST_TYPES
-from randsmooth.training.checks import check_choice, check_count
 
 __all__ = ["AVERAGES", "SmoothedModule"]
 
@@ -51,8 +52,8 @@ class SmoothedModule(nn.Module):
         What is averaged.
 
     autocast : {"bfloat16", "float16"} or None, default=None
-        Reduced precision of the passes that may be differentiated; None is as the classifier is
-        certified. It is three times as fast where processors multiply such numbers.
+        Reduced precision of the passes; None is as the classifier is certified. It is three times
+        as fast where processors multiply such numbers.
 
     Raises
     ------
@@ -186,7 +187,10 @@ class SmoothedModule(nn.Module):
             Votes under the draws.
         """
         with torch.no_grad():
-            votes = self.victim.base.votes(self._noisy(x)).reshape(len(x), self.n_noise)
+            if isinstance(self.victim.base, NetBase):
+                _, votes = self.draws(x)
+            else:
+                votes = self.victim.base.votes(self._noisy(x)).reshape(len(x), self.n_noise)
         return nn.functional.one_hot(votes, self.n_classes + 1).sum(dim=1)[:, :-1]
 
     def _noisy(self, x: Tensor) -> Tensor:

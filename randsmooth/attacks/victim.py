@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from randsmooth.acceleration import first_output
 from randsmooth.bases import Base, NetBase
 from randsmooth.certification import certification_run
-from randsmooth.fitting import input_dtype, is_net, unwrap, voting_base
+from randsmooth.fitting import base_of_fitted, input_dtype, is_net, unwrap, voting_base
 from randsmooth.inputs import inputs_as_fitted, on_host
 from randsmooth.network import net_base
 from randsmooth.noise import Noise, Stream
@@ -259,15 +259,8 @@ def victim(clf: Any, X: Any = None, *, noise_seed: int | None = None) -> Victim:
 def _smoothed(clf: Any, noise_seed: int | None) -> Victim:
     check_is_fitted(clf)
     check_parameters(clf)
-    _, never_trained = unwrap(clf.estimator)
     dtype = input_dtype(clf.estimator_, np.dtype(np.float64))
-    base = voting_base(
-        clf.estimator_,
-        clf.classes_ if never_trained else np.arange(len(clf.classes_)),
-        np.zeros((1, *clf.input_shape_), dtype=dtype),
-        device=clf.device,
-        feature_names=getattr(clf, "feature_names_in_", None),
-    )
+    base = base_of_fitted(clf, np.zeros((1, *clf.input_shape_), dtype=dtype))
     seed = clf.noise_seed_ if noise_seed is None else checked_seed(noise_seed)
     return Victim(
         clf,

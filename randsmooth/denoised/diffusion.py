@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from randsmooth.acceleration import first_output
-from randsmooth.training.checks import check_choice, check_positive
+from randsmooth.checks import check_choice, check_positive
 
 __all__ = ["DiffusionDenoiser"]
 

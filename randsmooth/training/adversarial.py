@@ -8,7 +8,7 @@ from typing import Any
 from skorch import NeuralNet
 from torch import Tensor
 
-from randsmooth.training.checks import (
+from randsmooth.checks import (
     check_choice,
     check_clip_range,
     check_count,

@@ -10,7 +10,7 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor
 
-from randsmooth.training.checks import (
+from randsmooth.checks import (
     check_choice,
     check_clip_range,
     check_count,

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
 
+from randsmooth.checks import check_count
 from randsmooth.noise import Noise
-from randsmooth.training.checks import check_count
 from randsmooth.training.noisy import NoisyTraining
 
 __all__ = ["GaussianAugmentation"]

@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from torch import Tensor, nn
 
+from randsmooth.checks import check_count, check_positive, check_weight
 from randsmooth.noise import Noise
-from randsmooth.training.checks import check_count, check_positive, check_weight
 from randsmooth.training.losses import (
     log_probabilities,
     mean_log_probabilities,

@@ -7,8 +7,8 @@ from typing import Any
 from skorch import NeuralNet
 from torch import Tensor
 
+from randsmooth.checks import check_count, check_weight
 from randsmooth.noise import Noise
-from randsmooth.training.checks import check_count, check_weight
 from randsmooth.training.losses import (
     entropy,
     kl_divergence,

@@ -9,8 +9,8 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 
+from randsmooth.checks import check_count, check_positive, check_weight
 from randsmooth.noise import Noise
-from randsmooth.training.checks import check_count, check_positive, check_weight
 from randsmooth.training.losses import (
     log_probabilities,
     mean_log_probabilities,

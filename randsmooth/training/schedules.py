@@ -7,7 +7,7 @@ from typing import Any
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
-from randsmooth.training.checks import check_count, check_weight
+from randsmooth.checks import check_count, check_weight
 from randsmooth.training.noisy import NoisyTraining
 from randsmooth.training.perturbation import warmed_up
 

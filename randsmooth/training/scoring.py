@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from randsmooth.certificates import Certificates
 from randsmooth.certificates.radii import certifying_probabilities
+from randsmooth.checks import check_count, check_weight
 from randsmooth.intervals import GroupSequentialTest
 from randsmooth.network import net_base
 from randsmooth.noise import Noise
-from randsmooth.training.checks import check_count, check_weight
 from randsmooth.training.perturbation import frozen
 from randsmooth.training.strategy import TrainingStrategy
 

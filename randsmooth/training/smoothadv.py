@@ -7,8 +7,8 @@ from typing import Any
 from skorch import NeuralNet
 from torch import Tensor
 
+from randsmooth.checks import check_inputs_in_range, check_positive
 from randsmooth.noise import Noise
-from randsmooth.training.checks import check_inputs_in_range, check_positive
 from randsmooth.training.perturbation import Ball, ascend, warmed_up
 from randsmooth.training.smoothed_attack import SmoothedAttack
 

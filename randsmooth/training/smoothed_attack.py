@@ -7,7 +7,7 @@ from typing import Any
 from skorch import NeuralNet
 from torch import Tensor
 
-from randsmooth.training.checks import check_clip_range, check_count
+from randsmooth.checks import check_clip_range, check_count
 from randsmooth.training.losses import mean_log_probabilities, negative_log_likelihood
 from randsmooth.training.noisy import NoisyTraining
 

@@ -10,13 +10,13 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor
 
-from randsmooth.noise import Noise
-from randsmooth.training.checks import (
+from randsmooth.checks import (
     check_count,
     check_inputs_in_range,
     check_positive,
     check_weight,
 )
+from randsmooth.noise import Noise
 from randsmooth.training.losses import kl_divergence, log_probabilities, mean_log_probabilities
 from randsmooth.training.perturbation import Ball, as_tensor, ascend, warmed_up
 from randsmooth.training.smoothed_attack import SmoothedAttack

@@ -12,13 +12,13 @@ import torch
 from skorch import NeuralNet
 from torch import Tensor, nn
 
-from randsmooth.training.adversarial import AdversarialStrategy
-from randsmooth.training.checks import (
+from randsmooth.checks import (
     check_choice,
     check_inputs_in_range,
     check_positive,
     check_weight,
 )
+from randsmooth.training.adversarial import AdversarialStrategy
 from randsmooth.training.losses import DIVERGENCES, log_probabilities
 from randsmooth.training.perturbation import as_tensor
 

@@ -1,4 +1,4 @@
-"""What the parameters of training strategies must be."""
+"""What parameters of training strategies and of attacks must be."""
 
 from __future__ import annotations
 
