@@ -110,7 +110,8 @@ def network(
     if method in ("stability", "plain"):
         run = Run(args.dataset, method, sigma or experiment.sigma, args.epochs, 2.0, 1.0, 0)
         return trained(run, args.data_home, args.cache, args.device, None)
-    settings = {"eps": experiment.eps, "n_steps": 5, "warm_up": 1, "random_state": 0}
+    warm_up = args.baseline_epochs - 1
+    settings = {"eps": experiment.eps, "n_steps": 5, "warm_up": warm_up, "random_state": 0}
     strategies = {
         "adversarial training": AdversarialTraining(**settings),
         "TRADES": TRADES(experiment.beta, **settings),
@@ -128,7 +129,8 @@ def network(
     torch.manual_seed(0)
     net = untrained(run, -(-len(X) // 128), args.device)
     net.set_params(callbacks=[("strategy", strategies[method]), *net.callbacks])
-    # From scratch, attacks of this size keep the loss at that of guessing for some epochs.
+    # From scratch, and at the full rate, attacks of this size leave the loss at that of guessing.
+    net.set_params(lr=3e-4)
     plain = network("plain", 0.0, args, experiment)
     net.initialize().module_.load_state_dict(plain.module_.state_dict())
     net.partial_fit(X, y)
@@ -344,8 +346,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--norms", nargs="+", choices=("l2", "linf"), default=["l2", "linf"])
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--baseline-epochs", type=int, default=3)
-    parser.add_argument("--baseline-images", type=int, default=20_000)
+    parser.add_argument("--baseline-epochs", type=int, default=5)
+    parser.add_argument("--baseline-images", type=int, default=10_000)
     parser.add_argument("--n-test", type=int, default=300)
     parser.add_argument("--n-estimation", type=int, default=1000)
     parser.add_argument("--autocast", choices=("bfloat16",), default=None)

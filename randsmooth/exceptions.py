@@ -17,6 +17,9 @@ __all__ = [
     "NotCompiledWarning",
     "RandsmoothError",
     "RandsmoothWarning",
+    "StoreBusyError",
+    "StoreMismatchError",
+    "StoreWriteError",
     "TooFewDrawsWarning",
     "TrainingDivergedError",
     "WeightLeakWarning",
@@ -29,6 +32,18 @@ class RandsmoothError(Exception):
 
 class InvalidFileError(RandsmoothError, ValueError):
     """A file is missing, cut short, corrupted, or not of the expected kind."""
+
+
+class StoreMismatchError(RandsmoothError, ValueError):
+    """A store of votes holds another run than the one that was to go on."""
+
+
+class StoreBusyError(RandsmoothError, RuntimeError):
+    """A store of votes is being written by somebody else."""
+
+
+class StoreWriteError(RandsmoothError, OSError):
+    """A store of votes cannot be written to; what it holds is safe."""
 
 
 class TrainingDivergedError(RandsmoothError, FloatingPointError):
