@@ -19,6 +19,7 @@ from randsmooth.metrics import (
     certified_accuracy_scorer,
 )
 from randsmooth.robust_accuracy_display import RobustAccuracyDisplay
+from randsmooth.store import VoteStore
 from randsmooth.two_stage import TwoStage
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ __all__ = [
     "RobustAccuracyDisplay",
     "SmoothedClassifier",
     "TwoStage",
+    "VoteStore",
     "__version__",
     "average_certified_radius",
     "certified_accuracy",

@@ -13,14 +13,14 @@ __all__ = ["announce", "progress_bar"]
 
 @contextmanager
 def progress_bar(
-    total: int, *, description: str, unit: str, verbose: int
+    total: int | None, *, description: str, unit: str, verbose: int
 ) -> Iterator[Callable[[int], None]]:
     """Show a bar on the standard error stream while a run lasts.
 
     Parameters
     ----------
-    total : int
-        Units that the whole run takes.
+    total : int or None
+        Units that the whole run takes, None where that is not known.
 
     description : str
         What the run does.

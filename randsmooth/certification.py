@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -35,9 +36,10 @@ from randsmooth.parameters import (
 from randsmooth.readings import Reading, Votes
 from randsmooth.speed import Speed
 from randsmooth.stopping import FixedDraws, PlannedDraws, SequentialDraws, StoppingRule
+from randsmooth.store.votes import BlockVotes
 from randsmooth.two_stage import TwoStage
 
-__all__ = ["CertificationRun", "ExpectedCost", "certification_run"]
+__all__ = ["CertificationRun", "ExpectedCost", "certification_run", "run_over"]
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,42 @@ def certification_run(
         If the classifier is not fitted.
     """
     check_is_fitted(clf)
+    return run_over(clf, inputs_as_fitted(clf, X), noise_seed, common_noise=common_noise)
+
+
+def run_over(
+    clf: Any,
+    array: NDArray[Any],
+    noise_seed: int | None = None,
+    *,
+    common_noise: bool | None = None,
+) -> CertificationRun:
+    """Return a run over inputs that have been checked; see `certification_run`.
+
+    Parameters
+    ----------
+    clf : SmoothedClassifier
+        The fitted classifier.
+
+    array : ndarray of float32 or float64, shape (n_inputs, ...)
+        The inputs.
+
+    noise_seed : int or None, default=None
+        Seed of the noise bank; None is that of the classifier.
+
+    common_noise : bool or None, default=None
+        Whether the inputs share their noise; None is as the classifier says.
+
+    Returns
+    -------
+    CertificationRun
+        The run.
+    """
     check_parameters(clf)
     seed = clf.noise_seed_ if noise_seed is None else checked_seed(noise_seed)
-    array = inputs_as_fitted(clf, X)
     array = array.astype(input_dtype(clf.estimator_, array.dtype), copy=False)
-    base = base_of_fitted(clf, array)
     common = clf.common_noise if common_noise is None else common_noise
-    return CertificationRun(clf, base, array, seed, common)
+    return CertificationRun(clf, base_of_fitted(clf, array), array, seed, common)
 
 
 class CertificationRun:
@@ -147,6 +178,23 @@ class CertificationRun:
         self.errors: dict[int, Exception] = {}
         self.n_drawn = 0
 
+    def anew(self, X: NDArray[Any]) -> CertificationRun:
+        """Return a run over other inputs, which shares what was found out about the base.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_inputs, ...)
+            The inputs, of the base's type.
+
+        Returns
+        -------
+        CertificationRun
+            The run, before its first draw.
+        """
+        run = copy.copy(self)
+        run.X, run.started, run.errors, run.n_drawn = X, time.perf_counter(), {}, 0
+        return run
+
     def label_votes(self) -> NDArray[np.int64]:
         """Return the votes that choose the class of each input, of which none may have failed."""
         votes = self.selection()
@@ -172,13 +220,87 @@ class CertificationRun:
         CertificationError
             If some inputs could not be classified. It keeps the record of the others.
         """
-        if self.clf.noise_.n_outcomes is not None:
-            record = self._exact(radii)
-        else:
-            record = self._fixed() if radii is None else self._sequential(asked_radii(radii))
+        asked = None if radii is None else asked_radii(radii)
+        self.warn(asked)
+        record = self.record(self.votes(asked), asked)
         if self.errors:
             raise CertificationError.of_rows(self.errors, record)
         return record
+
+    def warn(self, radii: NDArray[np.float64] | None) -> None:
+        """Warn where the draws that were asked for can never certify what was asked for.
+
+        Parameters
+        ----------
+        radii : ndarray of float64, shape (n_radii,), or None
+            Radii to decide about, None for the largest.
+        """
+        if radii is not None and self.clf.noise_.n_outcomes is None:
+            _, p0 = certifying_probabilities(radii, self.clf.noise_, self.clf.bound)
+            warn_of_vain_radii(radii, p0, most_draws(self.clf.n_estimation), self.clf.alpha)
+        elif self.clf.noise_.n_outcomes is None:
+            warn_of_too_few_draws(self.clf)
+
+    def votes(self, radii: NDArray[np.float64] | None) -> BlockVotes:
+        """Return the votes behind a record.
+
+        Parameters
+        ----------
+        radii : ndarray of float64, shape (n_radii,), or None
+            Radii to decide about, None for the largest.
+
+        Returns
+        -------
+        BlockVotes
+            The votes. Inputs that failed have none.
+        """
+        selection = self.selection()
+        if self.clf.noise_.n_outcomes is not None:  # nothing is random: all votes are there
+            counts, claimed = selection, np.zeros(len(self.X), dtype=np.int64)
+        else:
+            rule = self._rule(selection, radii)
+            self._announce(rule)
+            estimation = self.tally(Stream.ESTIMATION, rule)
+            counts, claimed = estimation.counts, estimation.claimed
+        failed = np.array(sorted(self.errors), dtype=np.intp)
+        selection[failed], counts[failed], claimed[failed] = 0, 0, 0
+        return BlockVotes(selection, counts, claimed, self._seconds(counts), dict(self.errors))
+
+    def record(self, votes: BlockVotes, radii: NDArray[np.float64] | None) -> Certificates:
+        """Return the record of some votes.
+
+        Parameters
+        ----------
+        votes : BlockVotes
+            The votes.
+
+        radii : ndarray of float64, shape (n_radii,), or None
+            The radii that they decided about, None for the largest.
+
+        Returns
+        -------
+        Certificates
+            One row per input. Those that failed abstain.
+        """
+        noise, alpha = self.clf.noise_, self.clf.alpha
+        facts = {**self.facts(), "noise": noise, "seconds": votes.seconds}
+        if noise.n_outcomes is not None:
+            return certify_outcomes(votes.counts, radii=radii, **facts)
+        if radii is None:
+            return certify_counts(
+                votes.selection, votes.counts, alpha=alpha, bound=self.clf.bound, **facts
+            )
+        bound, p0 = certifying_probabilities(radii, noise, self.clf.bound)
+        return certify_claims(
+            votes.selection,
+            votes.counts,
+            votes.claimed,
+            radii=radii,
+            p0=p0,
+            bound=bound,
+            alpha=alpha,
+            **facts,
+        )
 
     def expected_cost(self, radii: ArrayLike | None) -> ExpectedCost:
         """Return what `certificates` would take, after drawing what chooses the classes.
@@ -196,39 +318,18 @@ class CertificationRun:
         selection = self.selection()
         if self.clf.noise_.n_outcomes is not None:
             return self._cost(FixedDraws(0, len(self.X)))
-        if radii is None:
-            return self._cost(self._plan(selection))
-        return self._cost(self._sequence(selection, asked_radii(radii))[0])
+        return self._cost(self._rule(selection, None if radii is None else asked_radii(radii)))
 
     # -- the rules -----------------------------------------------------------------------
 
-    def _fixed(self) -> Certificates:
-        warn_of_too_few_draws(self.clf)
-        selection = self.selection()
-        rule = self._plan(selection)
-        self._announce(rule)
-        estimation = self.tally(Stream.ESTIMATION, rule)
-        failed = np.array(sorted(self.errors), dtype=np.intp)
-        selection[failed], estimation.counts[failed] = 0, 0
-        return certify_counts(
-            selection,
-            estimation.counts,
-            noise=self.clf.noise_,
-            alpha=self.clf.alpha,
-            bound=self.clf.bound,
-            **self.facts(estimation.counts),
-        )
-
-    def _exact(self, radii: ArrayLike | None) -> Certificates:
-        """Return the record of noise whose outcomes have all been tried: nothing is random."""
-        counts = self.selection()
-        counts[np.array(sorted(self.errors), dtype=np.intp)] = 0
-        return certify_outcomes(
-            counts,
-            noise=self.clf.noise_,
-            radii=None if radii is None else asked_radii(radii),
-            **self.facts(counts),
-        )
+    def _rule(
+        self, selection: NDArray[np.int64], radii: NDArray[np.float64] | None
+    ) -> StoppingRule:
+        if radii is None:
+            return self._plan(selection)
+        _, p0 = certifying_probabilities(radii, self.clf.noise_, self.clf.bound)
+        tests = sequential_tests(p0, self.clf.alpha, most_draws(self.clf.n_estimation))
+        return SequentialDraws(tests, selection)
 
     def _plan(self, selection: NDArray[np.int64]) -> StoppingRule:
         """Return the rule of a run without radii; a pilot is drawn where one is asked for."""
@@ -244,34 +345,6 @@ class CertificationRun:
             noise=self.clf.noise_,
         )
         return PlannedDraws(planned)
-
-    def _sequential(self, radii: NDArray[np.float64]) -> Certificates:
-        selection = self.selection()
-        rule, bound, p0 = self._sequence(selection, radii)
-        warn_of_vain_radii(radii, p0, most_draws(self.clf.n_estimation), self.clf.alpha)
-        self._announce(rule)
-        estimation = self.tally(Stream.ESTIMATION, rule)
-        failed = np.array(sorted(self.errors), dtype=np.intp)
-        selection[failed], estimation.counts[failed], estimation.claimed[failed] = 0, 0, 0
-        return certify_claims(
-            selection,
-            estimation.counts,
-            estimation.claimed,
-            radii=radii,
-            p0=p0,
-            noise=self.clf.noise_,
-            bound=bound,
-            alpha=self.clf.alpha,
-            **self.facts(estimation.counts),
-        )
-
-    def _sequence(
-        self, selection: NDArray[np.int64], radii: NDArray[np.float64]
-    ) -> tuple[SequentialDraws, str, NDArray[np.float64]]:
-        bound, p0 = certifying_probabilities(radii, self.clf.noise_, self.clf.bound)
-        n_max = most_draws(self.clf.n_estimation)
-        tests = sequential_tests(p0, self.clf.alpha, n_max)
-        return SequentialDraws(tests, selection), bound, p0
 
     # -- parts ---------------------------------------------------------------------------------
 
@@ -335,28 +408,27 @@ class CertificationRun:
         if self.clf.verbose:
             announce(f"{len(self.X)} inputs: {self._cost(rule)}")
 
-    def facts(self, counts: NDArray[np.int64]) -> dict[str, Any]:
-        """Return what a record says of the run, apart from the votes.
-
-        Parameters
-        ----------
-        counts : ndarray of int64, shape (n_inputs, n_classes)
-            The estimation votes, which tell the share of each input in the time.
+    def facts(self) -> dict[str, Any]:
+        """Return what a record says of the run, apart from the votes and their time.
 
         Returns
         -------
         dict
             Fields of the record.
         """
-        chosen_by = 0 if self.clf.noise_.n_outcomes else self.clf.n_selection
-        n_draws = counts.sum(axis=1) + chosen_by
-        elapsed = time.perf_counter() - self.started
         return {
             "classes": self.clf.classes_,
             "noise_seed": self.noise_seed,
-            "seconds": elapsed * n_draws / max(n_draws.sum(), 1),
             "execution": {
                 "common_noise": self.common_noise,
                 **self.entrance.execution,
             },
         }
+
+    def _seconds(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the share of each input in the time, by its draws."""
+        chosen_by = 0 if self.clf.noise_.n_outcomes else self.clf.n_selection
+        n_draws = counts.sum(axis=1) + chosen_by
+        elapsed = time.perf_counter() - self.started
+        shares: NDArray[np.float64] = n_draws / max(n_draws.sum(), 1)
+        return elapsed * shares

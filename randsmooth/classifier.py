@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Self
 
 import numpy as np
@@ -33,6 +34,8 @@ from randsmooth.noise import Noise, noise_from_name
 from randsmooth.parameters import check_parameters
 from randsmooth.sentinel import check_sentinel, undecided_votes
 from randsmooth.sklearn_protocol import ScikitLearnProtocol
+from randsmooth.sources import is_stream
+from randsmooth.streamed import streamed_certificates
 from randsmooth.two_stage import TwoStage
 
 __all__ = ["SmoothedClassifier"]
@@ -364,7 +367,12 @@ class SmoothedClassifier(
         return shares
 
     def certify(
-        self, X: ArrayLike, *, radii: ArrayLike | None = None, noise_seed: int | None = None
+        self,
+        X: Any,
+        *,
+        radii: ArrayLike | None = None,
+        noise_seed: int | None = None,
+        store: str | os.PathLike[str] | None = None,
     ) -> NDArray[np.float64]:
         """Return the certified radius of each input.
 
@@ -373,8 +381,8 @@ class SmoothedClassifier(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            The inputs.
+        X : array-like of shape (n_samples, ...), or a source of inputs
+            The inputs, as in `certificates`.
 
         radii : float, array-like of float or None, default=None
             Radii to decide about. With them each input is drawn for only until it is decided which
@@ -383,6 +391,9 @@ class SmoothedClassifier(
 
         noise_seed : int or None, default=None
             Seed of the noise bank; None is `noise_seed_`.
+
+        store : str, path-like or None, default=None
+            A file of votes to write and to go on with, as in `certificates`.
 
         Returns
         -------
@@ -402,17 +413,24 @@ class SmoothedClassifier(
         TooFewDrawsWarning
             If so many draws can never certify at this `alpha`, or not one of the radii.
         """
-        return self.certificates(X, radii=radii, noise_seed=noise_seed).radius
+        return self.certificates(X, radii=radii, noise_seed=noise_seed, store=store).radius
 
     def certificates(
-        self, X: ArrayLike, *, radii: ArrayLike | None = None, noise_seed: int | None = None
+        self,
+        X: Any,
+        *,
+        radii: ArrayLike | None = None,
+        noise_seed: int | None = None,
+        store: str | os.PathLike[str] | None = None,
     ) -> Certificates:
         """Return the whole record of a certification: labels, radii, bounds and votes.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
-            The inputs.
+        X : array-like of shape (n_samples, ...), or a source of inputs
+            The inputs. A torch `Dataset`, a `DataLoader`, an iterator of batches or a NumPy array
+            on disk is read a block at a time, and only what is being certified is in memory; where
+            items or batches are tuples, their first entries count.
 
         radii : float, array-like of float or None, default=None
             Radii to decide about, as in `certify`. All claims on one input hold together with
@@ -421,6 +439,11 @@ class SmoothedClassifier(
 
         noise_seed : int or None, default=None
             Seed of the noise bank; None is `noise_seed_`.
+
+        store : str, path-like or None, default=None
+            A file to which votes are written as they are counted. A run that was interrupted,
+            whatever the reason, goes on where it stopped when it is called in the same way again,
+            and ends with the same counts. `VoteStore` reads the file, also while it grows.
 
         Returns
         -------
@@ -432,6 +455,18 @@ class SmoothedClassifier(
         ValueError
             If a radius is negative or not finite.
 
+        StoreMismatchError
+            If `store` holds a run of another model, of other inputs, noise, seed or draws.
+
+        StoreBusyError
+            If another run writes to `store`.
+
+        StoreWriteError
+            If `store` cannot be written to. What it holds is safe.
+
+        InvalidFileError
+            If `store` is something else.
+
         CertificationError
             If some inputs could not be classified. Its `certificates` holds the record, in which
             they abstain, and its `failed` their rows.
@@ -441,4 +476,6 @@ class SmoothedClassifier(
         TooFewDrawsWarning
             If `n_estimation` draws can never certify at this `alpha`, or not one of the radii.
         """
-        return certification_run(self, X, noise_seed).certificates(radii)
+        if store is None and not is_stream(X):
+            return certification_run(self, X, noise_seed).certificates(radii)
+        return streamed_certificates(self, X, radii=radii, noise_seed=noise_seed, store=store)

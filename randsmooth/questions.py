@@ -89,7 +89,7 @@ def certified_confidence(
     table[np.array(sorted(run.errors), dtype=np.intp)] = 0
     low, high = MEASURES[measure]
     share = table[:, -1] / (SCORE_UNITS * n_draws)
-    facts = run.facts(np.full((len(run.X), 1), n_draws))
+
     record = ConfidenceCertificates(
         label=clf.classes_[labels],
         thresholds=_upper_ends(int(n_thresholds), low, high),
@@ -101,7 +101,7 @@ def certified_confidence(
         alpha=float(clf.alpha),
         classes=clf.classes_,
         noise_seed=run.noise_seed,
-        execution=facts["execution"],
+        execution=run.facts()["execution"],
         versions=imported_versions(),
     )
     if run.errors:

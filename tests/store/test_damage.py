@@ -1,0 +1,207 @@
+"""Files that were cut, altered or made to harm: refused, with nothing run and no memory filled."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import N_INPUTS, X, classifier, same_counts, stored
+
+from randsmooth import VoteStore
+from randsmooth.exceptions import InvalidFileError, StoreBusyError, StoreMismatchError
+from randsmooth.store.database import FORMAT_VERSION
+
+CLF = classifier()
+RECORD = CLF.certificates(X[:N_INPUTS])
+N_MUTATIONS = 10_000
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "run.sqlite"
+    stored(path, CLF)
+    return path
+
+
+def peak_memory() -> float:
+    """The most memory that this process ever had, in bytes."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """A file with some bytes changed, moved, cut off or repeated."""
+    data = bytearray(content)
+    kind = rng.integers(5)
+    if kind == 0:  # single bytes
+        for place in rng.integers(len(data), size=rng.integers(1, 9)):
+            data[place] = rng.integers(256)
+    elif kind == 1:  # the header of the database, or of one of its pages
+        page = 4096 * rng.integers(len(data) // 4096)
+        for place in page + rng.integers(100, size=rng.integers(1, 5)):
+            data[place] = rng.choice([0, 1, 0x7F, 0x80, 0xFF])
+    elif kind == 2:  # cut
+        del data[rng.integers(len(data)) :]
+    elif kind == 3:  # a page where another one belongs
+        one, other = 4096 * rng.integers(len(data) // 4096, size=2)
+        data[one : one + 4096] = data[other : other + 4096]
+    else:  # a run of one byte
+        start, length = rng.integers(len(data)), rng.integers(1, 600)
+        data[start : start + length] = bytes([rng.integers(256)]) * length
+    return bytes(data)
+
+
+@pytest.mark.slow
+def test_whatever_happens_to_a_file_it_is_read_or_refused(finished: Path, tmp_path: Path) -> None:
+    content, path = finished.read_bytes(), tmp_path / "mutated.sqlite"
+    rng = np.random.default_rng(0)
+    refused, before = 0, peak_memory()
+    for _ in range(N_MUTATIONS):
+        path.write_bytes(mutated(content, rng))
+        try:
+            with VoteStore(path) as store:
+                record = store.certificates()
+                assert len(record) <= 10 * N_INPUTS
+        except (InvalidFileError, ValueError):
+            refused += 1
+    assert refused > N_MUTATIONS / 5
+    assert peak_memory() - before < 200e6
+    assert not list(tmp_path.glob("*.py"))
+
+
+def altered(finished: Path, path: Path, *statements: str, values: tuple = ()) -> Path:
+    shutil.copy(finished, path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        connection.execute(statement, values)
+    connection.close()
+    return path
+
+
+class Harm:
+    def __reduce__(self):
+        return os.mkdir, ("harmed",)
+
+
+HOSTILE = {
+    "a trigger": ["CREATE TRIGGER t AFTER DELETE ON votes BEGIN DELETE FROM header; END"],
+    "a view": ["DROP TABLE votes", "CREATE VIEW votes AS SELECT 1 AS input"],
+    "another column": ["ALTER TABLE votes ADD COLUMN more TEXT"],
+    "no header": ["DELETE FROM header"],
+    "header of something else": ["UPDATE header SET value = '[]'"],
+    "header that is no JSON": ["UPDATE header SET value = '{' WHERE name = 'noise'"],
+    "header nested without end": [
+        "UPDATE header SET value = replace(hex(zeroblob(100000)), '00', '[') WHERE name = 'draws'"
+    ],
+    "unknown noise": ["UPDATE header SET value = '{\"name\": \"os\"}' WHERE name = 'noise'"],
+    "noise of no scale": [
+        'UPDATE header SET value = \'{"name": "gaussian", "scale": -1}\' WHERE name = \'noise\''
+    ],
+    "objects for labels": [
+        'UPDATE header SET value = \'{"dtype": "|O", "labels": [1, 2]}\' WHERE name = \'classes\''
+    ],
+    "labels of huge size": [
+        'UPDATE header SET value = \'{"dtype": "<U1000000000", "labels": [1, 2]}\' '
+        "WHERE name = 'classes'"
+    ],
+    "other classes": [
+        'UPDATE header SET value = \'{"dtype": "<i8", "labels": [1, 2]}\' WHERE name = \'classes\''
+    ],
+    "alpha of two": ["UPDATE header SET value = '2' WHERE name = 'alpha'"],
+    "a rule nobody knows": [
+        "UPDATE header SET value = '{\"rule\": \"guess\"}' WHERE name = 'draws'"
+    ],
+    "text for votes": ["UPDATE votes SET estimation = 'many' WHERE input = 3"],
+    "a number for votes": ["UPDATE votes SET estimation = 7 WHERE input = 3"],
+    "no votes": ["UPDATE votes SET estimation = NULL WHERE input = 3"],
+    "huge votes": ["UPDATE votes SET selection = zeroblob(60000000) WHERE input = 3"],
+    "claims of nothing": ["UPDATE votes SET claimed = 3 WHERE input = 3"],
+    "text for claims": ["UPDATE votes SET claimed = 'all' WHERE input = 3"],
+    "time that runs backwards": ["UPDATE votes SET seconds = -1 WHERE input = 3"],
+    "endless time": ["UPDATE votes SET seconds = 9e999 WHERE input = 3"],
+}
+
+
+@pytest.mark.parametrize("harm", HOSTILE)
+def test_what_was_made_to_harm_is_refused(harm, finished, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = altered(finished, tmp_path / "hostile.sqlite", *HOSTILE[harm])
+    message = "hostile.sqlite (holds|has|claims|contradicts|is damaged)"
+    before = peak_memory()
+    with pytest.raises(InvalidFileError, match=message), VoteStore(path) as store:
+        store.certificates()
+    assert peak_memory() - before < 300e6
+
+
+@pytest.mark.parametrize("column", ["selection", "digest", "error"])
+def test_a_pickle_is_never_opened(column, finished, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    payload = pickle.dumps(Harm())
+    statement = f"UPDATE votes SET {column} = ? WHERE input = 0"
+    path = altered(finished, tmp_path / "hostile.sqlite", statement, values=(payload,))
+    try:
+        with VoteStore(path) as store:
+            store.certificates()
+            store.to_frame()
+        stored(path, CLF)
+    except (InvalidFileError, StoreMismatchError):
+        pass
+    assert not Path("harmed").exists()
+
+
+def test_a_name_that_leads_elsewhere_opens_that_file_and_no_other(finished, tmp_path) -> None:
+    odd = tmp_path / "run.sqlite?mode=memory&cache=shared#x"
+    shutil.copy(finished, odd)
+    with VoteStore(odd) as store:
+        assert len(store) == N_INPUTS
+
+
+def test_a_torn_last_page_loses_no_block_that_was_written(finished, tmp_path) -> None:
+    """Power fails while a block is written: what the log holds of it is torn."""
+    path = tmp_path / "run.sqlite"
+    stored_part = CLF.certificates(iter([X[:20]]), store=path)
+    assert len(stored_part) == 20
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("UPDATE votes SET seconds = seconds + 1")
+    log = tmp_path / "run.sqlite-wal"
+    torn = tmp_path / "torn.sqlite"
+    for cut in range(0, log.stat().st_size, 997):
+        shutil.copy(path, torn)
+        Path(f"{torn}-wal").write_bytes(log.read_bytes()[:cut])
+        Path(f"{torn}-shm").unlink(missing_ok=True)
+        with VoteStore(torn) as store:
+            assert same_counts(store.certificates(), stored_part)
+    connection.close()
+    record = CLF.certificates(iter([X[:N_INPUTS]]), store=torn)
+    assert same_counts(record, RECORD)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_file_in_a_folder_that_cannot_be_written_to_is_read(finished, tmp_path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    shutil.copy(finished, folder / "run.sqlite")
+    folder.chmod(0o500)
+    try:
+        with VoteStore(folder / "run.sqlite") as store:
+            assert same_counts(store.certificates(), RECORD)
+    finally:
+        folder.chmod(0o700)
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, monkeypatch) -> None:
+    clock = iter(range(10**9, 0, -1))
+    monkeypatch.setattr("time.time", lambda: float(next(clock)))
+    assert same_counts(stored(tmp_path / "run.sqlite", CLF), RECORD)
+
+
+def test_the_version_of_the_format_is_part_of_it() -> None:
+    assert FORMAT_VERSION == 1
+    assert issubclass(StoreBusyError, RuntimeError)
