@@ -15,14 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from randsmooth._archive import read_record, storable, write_record
 from randsmooth.attacks.arguments import attack_method, class_indices, described, rising_sizes
-from randsmooth.attacks.attack import attack
 from randsmooth.attacks.method import AttackMethod
 from randsmooth.attacks.result import AttackResult
+from randsmooth.attacks.run import AttackRun
 from randsmooth.attacks.transfer import Transfer
 from randsmooth.attacks.victim import Victim, victim
 from randsmooth.bounds.norms import converted_radius
 from randsmooth.certificates.from_counts import imported_versions
-from randsmooth.checks import check_choice
+from randsmooth.checks import check_choice, check_count
 from randsmooth.exceptions import AttackError
 from randsmooth.noise import Stream
 
@@ -277,6 +277,8 @@ def robust_accuracy_curve(
     True
     """
     check_choice("norm", norm, NORMS)
+    check_count("n_votes", n_votes)
+    check_count("n_restarts", n_restarts)
     whom = victim(clf, X, noise_seed=noise_seed)
     inputs = whom.inputs(X)
     labels = whom.classes[class_indices(whom.classes, y, len(inputs))]
@@ -326,9 +328,12 @@ class _CurveRun:
     ) -> None:
         self.clf, self.victim, self.X, self.y = clf, whom, X, y
         self.methods, self.sizes, self.settings, self.verbose = methods, sizes, settings, verbose
-        self.distance = np.full((len(methods), len(X)), np.inf)
         self.done: list[tuple[str, int]] = []
-        votes, _ = whom.votes(X, Stream.JUDGEMENT, settings["n_votes"])
+        # As attacks are confirmed, so that what is wrong without one is not attacked at all.
+        votes, errors = whom.votes(X, Stream.CONFIRMATION, settings["n_votes"])
+        distance = np.where(whom.classes[votes.argmax(axis=1)] == y, np.inf, 0.0)
+        distance[list(errors)] = np.nan
+        self.distance = np.tile(distance, (len(methods), 1))
         self.radius: NDArray[np.float64] | None = None
         self.identity = {
             **settings,
@@ -401,16 +406,21 @@ class _CurveRun:
     ) -> AttackResult:
         # At size 0 there is nothing to attack: a step that rounds to none is the input itself.
         tiny = np.finfo(self.X.dtype).tiny
+        settings = dict(self.settings)
+        n_restarts = settings.pop("n_restarts")
+        run = AttackRun(
+            self.clf,
+            self.X[rows],
+            self.y[rows],
+            method,
+            eps=tiny if size == 0 else size,
+            frozen=None,
+            seed=settings.pop("random_state"),
+            verbose=self.verbose,
+            **settings,
+        )
         try:
-            return attack(
-                self.clf,
-                self.X[rows],
-                self.y[rows],
-                method,
-                eps=tiny if size == 0 else size,
-                verbose=self.verbose,
-                **self.settings,
-            )
+            return run.result(n_restarts, all_right=True)
         except AttackError as error:
             partial: AttackResult = error.result
             return partial

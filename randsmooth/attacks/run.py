@@ -75,12 +75,10 @@ class AttackRun:
         self.clip_range = clip_limits(clip_range, self.X)
         self.errors: dict[int, Exception] = {}
 
-    def result(self, n_restarts: int) -> AttackResult:
-        """Return what came of it."""
+    def result(self, n_restarts: int, *, all_right: bool = False) -> AttackResult:
+        """Return what came of it; inputs that are known to be right need no votes for that."""
         moved, every = self.X.copy(), np.arange(len(self.X))
-        # Judged as in the end, so that an undecided input is wrong both times or not at all.
-        votes = self.judged(moved, every, Stream.CONFIRMATION)
-        left = np.flatnonzero(votes.argmax(axis=1) == self.codes)
+        left = every if all_right else np.flatnonzero(self.right())
         with progress_bar(
             len(left) * n_restarts,
             description=self.method.name,
@@ -112,6 +110,15 @@ class AttackRun:
         if self.errors:
             raise AttackError.of_rows(self.errors, self._without_failures(result))
         return result
+
+    def right(self) -> NDArray[np.bool_]:
+        """Return which inputs keep their label as they are.
+
+        They are judged as in the end, so that an undecided one is wrong both times or not at all.
+        """
+        votes = self.judged(self.X, np.arange(len(self.X)), Stream.CONFIRMATION)
+        right: NDArray[np.bool_] = votes.argmax(axis=1) == self.codes
+        return right
 
     def judged(
         self, moved: NDArray[Any], rows: NDArray[np.intp], stream: Stream

@@ -15,6 +15,7 @@ from randsmooth.attacks import (
     CarliniWagner,
     RobustAccuracyCurve,
     Transfer,
+    attack,
     robust_accuracy_curve,
 )
 from randsmooth.attacks import curve as curve_module
@@ -100,7 +101,7 @@ def test_a_record_survives_a_file(record: RobustAccuracyCurve, tmp_path) -> None
 
 def test_an_interrupted_run_goes_on(record: RobustAccuracyCurve, tmp_path, monkeypatch) -> None:
     path, calls = tmp_path / "curve.npz", []
-    original = curve_module.attack
+    original = curve_module.AttackRun
 
     def interrupted(*args, **kwargs):
         calls.append(args)
@@ -108,7 +109,7 @@ def test_an_interrupted_run_goes_on(record: RobustAccuracyCurve, tmp_path, monke
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(curve_module, "attack", interrupted)
+    monkeypatch.setattr(curve_module, "AttackRun", interrupted)
     with pytest.raises(KeyboardInterrupt):
         robust_accuracy_curve(CLF, X, Y, ATTACKS, SIZES, path=path, **WIDE)
     resumed = robust_accuracy_curve(CLF, X, Y, ATTACKS, SIZES, path=path, **WIDE)
@@ -228,3 +229,13 @@ def test_several_classifiers_have_one_colour_each(record: RobustAccuracyCurve) -
         RobustAccuracyDisplay({"a": record, "b": replace(record, norm="linf")}).plot()
     with pytest.raises(ValueError, match=r"^at least one curve must be given"):
         RobustAccuracyDisplay({}).plot()
+
+
+def test_a_curve_finds_what_single_attacks_find(record: RobustAccuracyCurve) -> None:
+    """Wrong without an attack, or changed at a size by the attack of that size."""
+    row = list(ATTACKS).index("PGD")
+    left = np.arange(len(X))
+    for size in SIZES:
+        out = attack(CLF, X[left], Y[left], ATTACKS["PGD"], eps=max(size, 1e-30), **WIDE)
+        assert np.array_equal(out.success, record.distance[row, left] <= size)
+        left = left[~out.success]
