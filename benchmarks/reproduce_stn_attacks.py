@@ -92,12 +92,10 @@ def published(norm: str) -> dict[str, AttackMethod]:
 
 
 def strong(norm: str, sources: dict[str, Any]) -> dict[str, AttackMethod]:
-    """Return more steps on either loss, the smallest perturbation, and what carries over."""
-    attacks: dict[str, AttackMethod] = {
-        "PGD": PGD(n_steps=40),
-        "PGD, margin": PGD(n_steps=40, loss="margin"),
-    }
+    """Return more steps, in l2 on either loss, the smallest perturbation, and what carries over."""
+    attacks: dict[str, AttackMethod] = {"PGD": PGD(n_steps=40)}
     if norm == "l2":
+        attacks["PGD, margin"] = PGD(n_steps=40, loss="margin")
         attacks["Carlini-Wagner"] = CarliniWagner(n_searches=3, n_steps=50)
     carried = {f"from {name}": Transfer(net, PGD(n_steps=40)) for name, net in sources.items()}
     return {**attacks, **carried}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -177,14 +178,18 @@ class CertificationRun:
         )
         self.errors: dict[int, Exception] = {}
         self.n_drawn = 0
+        self.stop: Event | None = None
 
-    def anew(self, X: NDArray[Any]) -> CertificationRun:
+    def anew(self, X: NDArray[Any], stop: Event | None = None) -> CertificationRun:
         """Return a run over other inputs, which shares what was found out about the base.
 
         Parameters
         ----------
         X : ndarray of shape (n_inputs, ...)
             The inputs, of the base's type.
+
+        stop : threading.Event or None, default=None
+            Ends the run soon after it is set.
 
         Returns
         -------
@@ -193,6 +198,7 @@ class CertificationRun:
         """
         run = copy.copy(self)
         run.X, run.started, run.errors, run.n_drawn = X, time.perf_counter(), {}, 0
+        run.stop = stop
         return run
 
     def label_votes(self) -> NDArray[np.int64]:
@@ -389,6 +395,7 @@ class CertificationRun:
             n_jobs=self.clf.n_jobs,
             description=f"{stream.name.lower()} draws",
             verbose=self.clf.verbose,
+            stop=self.stop,
         )
         n_draws = reading.n_draws(tally.counts)
         self.n_drawn += int(n_draws.sum())

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AttackError",
     "CertificationError",
+    "ClusterLostError",
     "InvalidFileError",
     "NotCompiledWarning",
     "RandsmoothError",
@@ -44,6 +45,10 @@ class StoreBusyError(RandsmoothError, RuntimeError):
 
 class StoreWriteError(RandsmoothError, OSError):
     """A store of votes cannot be written to; what it holds is safe."""
+
+
+class ClusterLostError(RandsmoothError, RuntimeError):
+    """A cluster has had no worker for a while, so that a run cannot go on."""
 
 
 class TrainingDivergedError(RandsmoothError, FloatingPointError):

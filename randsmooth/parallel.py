@@ -75,6 +75,7 @@ def count_in_chunks(
     n_jobs: int | None,
     description: str,
     verbose: int,
+    stop: Event | None = None,
 ) -> Tally:
     """Return the votes on all inputs, and the errors of those that failed.
 
@@ -107,6 +108,9 @@ def count_in_chunks(
     verbose : int
         No progress bar where 0.
 
+    stop : threading.Event or None, default=None
+        Ends a run that takes one job soon after it is set.
+
     Returns
     -------
     Tally
@@ -133,7 +137,7 @@ def count_in_chunks(
 
         task = _Task(entrance, ballot, batch_size)
         parts = [(X[chunk], rule.take(chunk), reading.take(chunk)) for chunk in chunks]
-        results = _results(task, parts, n_jobs if workers > 1 else 1, advance)
+        results = _results(task, parts, n_jobs if workers > 1 else 1, advance, stop)
         for chunk, part in zip(chunks, results, strict=True):
             counts[chunk], tally.claimed[chunk] = part.counts, part.claimed
             tally.errors.update({int(chunk[row]): error for row, error in part.errors.items()})
@@ -145,9 +149,10 @@ def _results(
     parts: list[_Part],
     n_jobs: int | None,
     advance: Advance,
+    stop: Event | None,
 ) -> Iterator[Tally]:
     if n_jobs == 1:
-        yield from (_count_chunk(task, *part, advance) for part in parts)
+        yield from (_count_chunk(task, *part, advance, stop) for part in parts)
         return
     backend, _ = get_active_backend(prefer="threads")
     shared: tuple[Advance | None, Event | None] = None, None

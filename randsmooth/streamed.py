@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from operator import itemgetter
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from randsmooth.certificates.from_outcomes import EXACT
 from randsmooth.certificates.radii import certifying_probabilities
 from randsmooth.certificates.rules import asked_radii
 from randsmooth.certification import CertificationRun, run_over
+from randsmooth.crews import counted_blocks
+from randsmooth.crews.crew import WorkerLostError
 from randsmooth.exceptions import CertificationError, StoreMismatchError
 from randsmooth.fingerprints import input_digests, model_fingerprint
 from randsmooth.inputs import inputs_as_fitted
@@ -61,6 +65,16 @@ class Block:
     digests: list[bytes]
     errors: dict[int, Exception]
 
+    @property
+    def good(self) -> NDArray[np.intp]:
+        """The rows of the inputs that can be classified."""
+        return np.setdiff1d(np.arange(len(self.X)), list(self.errors)).astype(np.intp)
+
+    @property
+    def inputs(self) -> NDArray[Any]:
+        """These inputs."""
+        return self.X[self.good]
+
     def take(self, rows: NDArray[np.intp]) -> Block:
         """Return some of the inputs, by their rows."""
         errors = {i: self.errors[row] for i, row in enumerate(rows.tolist()) if row in self.errors}
@@ -84,9 +98,9 @@ class BlockCounter:
     run: CertificationRun
     radii: NDArray[np.float64] | None
 
-    def __call__(self, X: NDArray[Any]) -> BlockVotes:
-        """Return the votes for some inputs."""
-        return self.run.anew(X).votes(self.radii)
+    def __call__(self, X: NDArray[Any], stop: Event | None = None) -> BlockVotes:
+        """Return the votes for some inputs, unless it is told to stop."""
+        return self.run.anew(X, stop).votes(self.radii)
 
 
 def streamed_certificates(
@@ -156,7 +170,7 @@ class _StreamedRun:
 
     def certificates(self, store: str | os.PathLike[str] | None) -> Certificates:
         """Count what is not there yet, and return the record of everything."""
-        parts: list[BlockVotes] = []
+        parts: list[tuple[int, BlockVotes]] = []
         with ExitStack() as stack:
             header = self.header() if store is not None else {}
             writer = None if store is None else stack.enter_context(StoreWriter(store, header))
@@ -169,16 +183,22 @@ class _StreamedRun:
                     verbose=self.clf.verbose,
                 )
             )
-            counter = BlockCounter(self.run, self.radii)
-            for block in self.blocks(known, store):
-                votes = self._counted(block, counter)
+            results = counted_blocks(
+                BlockCounter(self.run, self.radii),
+                self.blocks(known, store),
+                n_jobs=self.clf.n_jobs,
+                on_device=self.run.entrance.base.device.type == "cuda",
+            )
+            for block, counted in stack.enter_context(closing(results)):
+                votes = self._noted(block, counted)
                 if writer is None:
-                    parts.append(votes)
+                    parts.append((int(block.numbers[0]), votes))
                 else:
                     writer.add(block.numbers, block.digests, votes)
                 advance(len(block.numbers))
         if store is None:
-            record = self.run.record(BlockVotes.joined(parts), self.radii)
+            in_order = [votes for _, votes in sorted(parts, key=itemgetter(0))]
+            record = self.run.record(BlockVotes.joined(in_order), self.radii)
         else:
             record = self._stored(store)
         if self.errors:
@@ -261,15 +281,17 @@ class _StreamedRun:
         array = array.astype(self.run.X.dtype, copy=False)
         return Block(numbers, array, input_digests(array), errors)
 
-    def _counted(self, block: Block, counter: BlockCounter) -> BlockVotes:
-        """Return the votes for a block, note what failed, and how large the next one may be."""
-        good = np.setdiff1d(np.arange(len(block.X)), list(block.errors)).astype(np.intp)
-        votes = counter(block.X[good])
-        seconds = max(float(votes.seconds.sum()), 1e-6)
-        wanted = len(block.X) * _SECONDS_OF_A_BLOCK / seconds
+    def _noted(self, block: Block, counted: BlockVotes | WorkerLostError) -> BlockVotes:
+        """Return the votes for a whole block, note what failed, and size the next one."""
+        n_inputs, errors = len(block.X), dict(block.errors)
+        good = block.good
+        if isinstance(counted, WorkerLostError):
+            errors |= dict.fromkeys(good.tolist(), counted)
+            counted, good = BlockVotes.none(len(self.clf.classes_)), good[:0]
+        seconds = max(float(counted.seconds.sum()), 1e-6)
+        wanted = len(good) * _SECONDS_OF_A_BLOCK / seconds
         self.size = int(np.clip(wanted, 1, min(_LARGEST_BLOCK, self.size * _GROWTH)))
-        if block.errors:
-            votes = votes.spread(good, len(block.X), block.errors)
+        votes = counted.spread(good, n_inputs, errors)
         self.errors |= {int(block.numbers[row]): error for row, error in votes.errors.items()}
         return votes
 

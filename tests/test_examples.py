@@ -34,6 +34,25 @@ def test_a_gallery_script_runs_without_a_warning(script):
 
 
 @pytest.mark.slow
+def test_the_script_for_clusters_goes_on_with_its_store(tmp_path):
+    script, store = ROOT / "examples" / "certify_on_a_cluster.py", tmp_path / "run.sqlite"
+    printed = []
+    for _ in range(2):
+        finished = subprocess.run(
+            [sys.executable, str(script), "--store", str(store)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr
+        printed.append(finished.stdout.splitlines()[-1])
+    assert printed[0] == printed[1]
+    assert "497 images" in printed[0]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_snippets_of_a_page_run(page):
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

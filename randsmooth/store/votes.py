@@ -41,6 +41,23 @@ class BlockVotes:
     errors: Mapping[int, Exception] = field(default_factory=dict)
 
     @classmethod
+    def none(cls, n_classes: int) -> BlockVotes:
+        """Return the votes for no inputs.
+
+        Parameters
+        ----------
+        n_classes : int
+            Number of classes.
+
+        Returns
+        -------
+        BlockVotes
+            No rows.
+        """
+        nothing = np.zeros((0, n_classes), dtype=np.int64)
+        return cls(nothing, nothing, np.zeros(0, dtype=np.int64), np.zeros(0))
+
+    @classmethod
     def joined(cls, parts: Sequence[BlockVotes]) -> BlockVotes:
         """Return the votes of several blocks, one after the other.
 

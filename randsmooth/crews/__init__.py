@@ -1,0 +1,5 @@
+"""Who counts blocks of inputs: this process, its threads, other processes, or a cluster."""
+
+from randsmooth.crews.dispatch import counted_blocks
+
+__all__ = ["counted_blocks"]

@@ -1,0 +1,131 @@
+"""Blocks of inputs to a crew: streamed, bounded, and tried again where a worker died."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import Any, Generic, Protocol, TypeVar
+
+from joblib import effective_n_jobs
+from joblib.parallel import get_active_backend
+from numpy.typing import NDArray
+
+from randsmooth.crews.clusters import Batches, DaskCluster, RayCluster
+from randsmooth.crews.crew import Crew, WorkerLostError
+from randsmooth.crews.local import Alone, Counter, Processes, Threads
+from randsmooth.store.votes import BlockVotes
+
+__all__ = ["counted_blocks"]
+
+_IN_STOCK = 2  # blocks for each worker that are handed over at once, so that none waits
+
+
+class HasInputs(Protocol):
+    """A block: what has inputs to be counted."""
+
+    @property
+    def inputs(self) -> NDArray[Any]:
+        """The inputs."""
+        ...
+
+
+Block = TypeVar("Block", bound=HasInputs)
+
+
+def counted_blocks(
+    counter: Counter,
+    blocks: Iterator[Block],
+    *,
+    n_jobs: int | None,
+    on_device: bool,
+) -> Generator[tuple[Block, BlockVotes | WorkerLostError], None, None]:
+    """Return blocks with their votes, as they get ready.
+
+    A worker that dies costs its block, which is handed over again. Several may be suspected of
+    having killed it: they are then tried one at a time, so that the guilty one is found, and given
+    up after some tries, while the others are counted.
+
+    Parameters
+    ----------
+    counter : callable (ndarray) -> BlockVotes
+        What counts.
+
+    blocks : iterator of blocks
+        What is to be counted. It is asked for few more than there are workers.
+
+    n_jobs : int or None
+        Workers, in joblib's terms: threads, unless a `joblib.parallel_config` says otherwise.
+
+    on_device : bool
+        Whether a worker needs a GPU.
+
+    Yields
+    ------
+    block : block
+        One of the blocks.
+
+    votes : BlockVotes or WorkerLostError
+        Its votes, or what became of the worker where it was given up.
+    """
+    with closing(_crew(counter, n_jobs, on_device=on_device)) as crew:
+        dispatch = _Dispatch(crew, blocks)
+        while dispatch.hand_over():
+            yield from dispatch.ready()
+
+
+class _Dispatch(Generic[Block]):
+    """Which blocks are where."""
+
+    def __init__(self, crew: Crew, blocks: Iterator[Block]) -> None:
+        self.crew, self.blocks = crew, blocks
+        self.stock = _IN_STOCK * crew.n_workers if crew.n_workers > 1 else 1
+        self.waiting: dict[Any, tuple[Block, int]] = {}  # by ticket, with how often it was lost
+        self.suspects: deque[tuple[Block, int]] = deque()
+
+    def hand_over(self) -> bool:
+        """Give the crew what it has room for, and return whether anything is with it."""
+        if self.suspects and not self.waiting:
+            self._submit(*self.suspects.popleft())
+        while not self.suspects and len(self.waiting) < self.stock:
+            block = next(self.blocks, None)
+            if block is None:
+                break
+            self._submit(block, 0)
+        return bool(self.waiting)
+
+    def ready(self) -> Iterator[tuple[Block, BlockVotes | WorkerLostError]]:
+        """Return what has become ready, some of it at least unless a worker was lost."""
+        for ticket in self.crew.finished(self.waiting.keys()):
+            block, n_lost = self.waiting.pop(ticket)
+            try:
+                votes = self.crew.result(ticket)
+            except WorkerLostError as error:
+                if n_lost + 1 < self.crew.n_tries:
+                    self.suspects.append((block, n_lost + 1))
+                else:
+                    times = "once" if n_lost == 0 else f"{n_lost + 1} times"
+                    yield block, WorkerLostError(f"the worker at it died, {times}: {error}")
+            else:
+                yield block, votes
+
+    def _submit(self, block: Block, n_lost: int) -> None:
+        self.waiting[self.crew.submit(block.inputs)] = block, n_lost
+
+
+def _crew(counter: Counter, n_jobs: int | None, *, on_device: bool) -> Crew:
+    """Return the crew that joblib's configuration asks for."""
+    n_workers = effective_n_jobs(n_jobs)
+    backend, _ = get_active_backend(prefer="threads")
+    kind = type(backend).__name__
+    if kind == "DaskDistributedBackend":
+        return DaskCluster(counter, backend.client)
+    if kind == "RayBackend":
+        return RayCluster(counter, n_workers, on_device=on_device)
+    if n_workers == 1:
+        return Alone(counter)
+    if kind == "ThreadingBackend":
+        return Threads(counter, n_workers)
+    if kind == "LokyBackend":
+        return Processes(counter, n_workers)
+    return Batches(counter, n_workers)

@@ -1,0 +1,136 @@
+"""Crews on this machine: nobody else, threads, or processes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import torch
+from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.process_executor import BrokenProcessPool
+from numpy.typing import NDArray
+
+from randsmooth.crews.crew import WorkerLostError
+from randsmooth.crews.shipping import count_shipped, packed_counter
+from randsmooth.store.votes import BlockVotes
+
+__all__ = ["Alone", "Processes", "Threads"]
+
+Counter = Callable[..., BlockVotes]
+
+
+class Alone:
+    """The process itself, which counts a block when it is asked for it."""
+
+    n_workers = 1
+    n_tries = 1
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._blocks: dict[int, NDArray[Any]] = {}
+        self._n_given = 0
+
+    def submit(self, X: NDArray[Any]) -> int:
+        """Hand over a block; see `Crew`."""
+        self._n_given += 1
+        self._blocks[self._n_given] = X
+        return self._n_given
+
+    def finished(self, tickets: Collection[int]) -> list[int]:
+        """Wait for blocks; see `Crew`."""
+        return [min(tickets)]
+
+    def result(self, ticket: int) -> BlockVotes:
+        """Return the votes for a block; see `Crew`."""
+        return self._counter(self._blocks.pop(ticket))
+
+    def close(self) -> None:
+        """Let everything go; see `Crew`."""
+        self._blocks.clear()
+
+
+class _Executing:
+    """What crews have in common whose workers give futures."""
+
+    n_tries = 3
+
+    def finished(self, tickets: Collection[Future[BlockVotes]]) -> list[Future[BlockVotes]]:
+        """Wait for blocks; see `Crew`."""
+        return list(wait(tickets, return_when=FIRST_COMPLETED).done)
+
+
+class Threads(_Executing):
+    """Threads of this process, with one thread of torch each."""
+
+    def __init__(self, counter: Counter, n_workers: int) -> None:
+        self.n_workers = n_workers
+        self._counter, self._stop = counter, Event()
+        self._torch_threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # two levels of threads would fight over the cores
+        self._pool = ThreadPoolExecutor(n_workers)
+
+    def submit(self, X: NDArray[Any]) -> Future[BlockVotes]:
+        """Hand over a block; see `Crew`."""
+        return self._pool.submit(self._counter, X, self._stop)
+
+    def result(self, ticket: Future[BlockVotes]) -> BlockVotes:
+        """Return the votes for a block; see `Crew`."""
+        return ticket.result()
+
+    def close(self) -> None:
+        """Let everything go; see `Crew`."""
+        self._stop.set()
+        self._pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(self._torch_threads)
+
+
+class Processes(_Executing):
+    """Processes of this machine, which read the model from a file once each."""
+
+    def __init__(self, counter: Counter, n_workers: int) -> None:
+        self.n_workers = n_workers
+        self._folder = tempfile.TemporaryDirectory(prefix="randsmooth-")
+        self._name, content = packed_counter(counter)
+        self._cargo = Path(self._folder.name) / self._name
+        self._cargo.write_bytes(content)
+        self._pool: Any = None
+        self._given: set[Future[BlockVotes]] = set()
+
+    def submit(self, X: NDArray[Any]) -> Future[BlockVotes]:
+        """Hand over a block; see `Crew`."""
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(self.n_workers)
+        try:
+            ticket: Future[BlockVotes] = self._pool.submit(
+                count_shipped, self._name, str(self._cargo), X
+            )
+        except BrokenProcessPool as error:  # it broke a moment ago: whoever waits will hear of it
+            ticket = Future()
+            ticket.set_exception(error)
+        self._given.add(ticket)
+        return ticket
+
+    def result(self, ticket: Future[BlockVotes]) -> BlockVotes:
+        """Return the votes for a block; see `Crew`."""
+        self._given.discard(ticket)
+        try:
+            return ticket.result()
+        except BrokenProcessPool as error:
+            self._dismiss(kill=True)
+            raise WorkerLostError("a worker process died") from error
+
+    def close(self) -> None:
+        """Let everything go; see `Crew`."""
+        self._dismiss(kill=not all(ticket.done() for ticket in self._given))
+        self._folder.cleanup()
+
+    def _dismiss(self, *, kill: bool) -> None:
+        """End all workers; those that are at work are killed, others go by themselves."""
+        pool, self._pool = self._pool, None
+        self._given.clear()
+        if pool is not None:
+            pool.shutdown(wait=True, kill_workers=kill)
