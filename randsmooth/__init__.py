@@ -18,6 +18,7 @@ from randsmooth.metrics import (
     certified_accuracy,
     certified_accuracy_scorer,
 )
+from randsmooth.planning import CostEstimate, estimate_cost
 from randsmooth.robust_accuracy_display import RobustAccuracyDisplay
 from randsmooth.store import VoteStore
 from randsmooth.two_stage import TwoStage
@@ -31,6 +32,7 @@ __all__ = [
     "CertifiedConfidenceDisplay",
     "ConfidenceCertificates",
     "ConfidenceLog",
+    "CostEstimate",
     "DenoisedClassifier",
     "DiffusionDenoiser",
     "DrawsDisplay",
@@ -45,6 +47,7 @@ __all__ = [
     "certify_counts",
     "certify_scores",
     "check_log",
+    "estimate_cost",
     "read_confidence_log",
     "read_log",
 ]

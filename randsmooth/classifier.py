@@ -19,6 +19,7 @@ from sklearn.utils.validation import validate_data
 
 from randsmooth.certificates import Certificates
 from randsmooth.certification import certification_run
+from randsmooth.classifier_files import ClassifierFiles
 from randsmooth.entrance_memory import EntranceMemory
 from randsmooth.fitting import (
     Recipe,
@@ -43,6 +44,7 @@ __all__ = ["SmoothedClassifier"]
 
 class SmoothedClassifier(
     FurtherCertificates,
+    ClassifierFiles,
     ScikitLearnProtocol,
     MetaEstimatorMixin,  # type: ignore[misc]
     ClassifierMixin,  # type: ignore[misc]
