@@ -100,6 +100,8 @@ class BlockCounter:
 
     def __call__(self, X: NDArray[Any], stop: Event | None = None) -> BlockVotes:
         """Return the votes for some inputs, unless it is told to stop."""
+        if not len(X):
+            return BlockVotes.none(len(self.run.clf.classes_))
         return self.run.anew(X, stop).votes(self.radii)
 
 
@@ -183,6 +185,7 @@ class _StreamedRun:
                     verbose=self.clf.verbose,
                 )
             )
+            advance(sum(not failed for _, failed in known.values()))
             results = counted_blocks(
                 BlockCounter(self.run, self.radii),
                 self.blocks(known, store),

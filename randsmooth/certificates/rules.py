@@ -19,7 +19,7 @@ __all__ = ["asked_radii", "check_alpha", "check_facts", "check_rows", "class_lab
 def vote_counts(
     selection_counts: ArrayLike, counts: ArrayLike
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return both tables of votes as integers, or say what is wrong with them."""
+    """Return both tables of votes as integers, read-only, or say what is wrong with them."""
     votes = []
     for name, given in (("selection_counts", selection_counts), ("counts", counts)):
         array = np.asarray(given)
@@ -32,7 +32,11 @@ def vote_counts(
             raise ValueError(f"{name} must hold integers, got dtype {array.dtype}.")
         if (array < 0).any():
             raise ValueError(f"{name} must not be negative, got {array.min()}.")
-        votes.append(array.astype(np.int64))
+        # What nobody can change any more need not be copied: such tables can be large.
+        shared = array.dtype == np.int64 and array.base is None and not array.flags.writeable
+        kept = array if shared else array.astype(np.int64)
+        kept.setflags(write=False)
+        votes.append(kept)
     if votes[0].shape != votes[1].shape:
         raise ValueError(
             f"selection_counts and counts must have the same shape, "

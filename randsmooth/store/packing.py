@@ -55,7 +55,7 @@ def unpacked(rows: Sequence[bytes], n_classes: int) -> NDArray[np.int64]:
     Returns
     -------
     ndarray of int64, shape (n_rows, n_classes)
-        The votes.
+        The votes, read-only.
 
     Raises
     ------
@@ -65,6 +65,7 @@ def unpacked(rows: Sequence[bytes], n_classes: int) -> NDArray[np.int64]:
     votes = np.zeros((len(rows), n_classes), dtype=np.int64)
     for row, content in zip(votes, rows, strict=True):
         _unpack(content, row)
+    votes.setflags(write=False)
     return votes
 
 

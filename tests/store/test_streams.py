@@ -131,3 +131,12 @@ def test_an_input_that_is_no_number_costs_itself(tmp_path) -> None:
 def test_a_source_of_something_else_is_named(source, message) -> None:
     with pytest.raises(ValueError, match=message):
         CLF.certificates(source)
+
+
+def test_a_block_of_which_every_input_fails_costs_itself(tmp_path) -> None:
+    broken = INPUTS.copy()
+    broken[8:] = np.nan
+    with pytest.raises(CertificationError, match="NaN") as caught:
+        CLF.certificates(iter([broken]), store=tmp_path / "run.sqlite")
+    assert caught.value.failed.tolist() == list(range(8, N_INPUTS))
+    assert same_counts(caught.value.certificates.take(slice(8)), RECORD.take(slice(8)))

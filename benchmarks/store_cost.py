@@ -1,0 +1,121 @@
+"""What a store of votes costs: time beside a run without one, room on disk, time to read it again.
+
+Certifies the same inputs with and without a store on the network of Li et al. (2019), side by side;
+writes 50,000 inputs of 1,000 classes and certifies them anew under another bound; and compares one
+process with two. Writes a table to ``docs/results``::
+
+    python benchmarks/store_cost.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import torch
+from sklearn.frozen import FrozenEstimator
+
+from measuring import Run, interleave, machine, ratios, spread, versions
+from randsmooth import SmoothedClassifier, VoteStore
+from randsmooth.models import MNISTNet
+from tables import rest_table, write_page
+
+N_INPUTS, N_CLASSES = 50_000, 1000
+
+
+def network(n_draws: int) -> tuple[SmoothedClassifier, np.ndarray]:
+    torch.manual_seed(0)
+    X = np.random.default_rng(0).random((64, 1, 28, 28), dtype=np.float32)
+    clf = SmoothedClassifier(
+        FrozenEstimator(MNISTNet()), 0.5, n_estimation=n_draws, batch_size=128, random_state=0
+    )
+    return clf.fit(X[:10], np.arange(10)), X
+
+
+def overhead(folder: Path, rounds: int, n_draws: int) -> tuple[str, str]:
+    """Return seconds of a run without a store, and how many times more one with it takes."""
+    clf, X = network(n_draws)
+    plain = Run("memory", lambda number: clf.certificates(X))
+    kept = Run("store", lambda number: clf.certificates(X, store=folder / f"{number}.sqlite"))
+    plain(-1)
+    interleave([plain, kept], rounds)
+    return spread(plain.cpu), ratios(kept.cpu, plain.cpu)
+
+
+def votes(rng: np.random.Generator, n_draws: int) -> np.ndarray:
+    """Votes as a network of a thousand classes gives them: a few classes get nearly all."""
+    strength = rng.gamma(0.02, size=(N_INPUTS, N_CLASSES)) + 1e-5
+    return rng.multinomial(n_draws, strength / strength.sum(axis=1, keepdims=True))
+
+
+def large(folder: Path) -> list[list[str]]:
+    """Return what writing and reading the votes of a large run takes."""
+    rng, path = np.random.default_rng(0), folder / "large.sqlite"
+    counts = votes(rng, 100_000), votes(rng, 100)
+    begun = time.perf_counter()
+    VoteStore.from_counts(path, counts[1], counts[0], sigma=0.5).close()
+    written = time.perf_counter() - begun
+    begun = time.perf_counter()
+    with VoteStore(path) as store:
+        store.certificates(bound="binary")
+    read = time.perf_counter() - begun
+    named = (counts[0] > 0).sum(axis=1).mean()
+    return [
+        ["classes with votes, on average", f"{named:.0f} of {N_CLASSES}"],
+        ["size of the file", f"{os.path.getsize(path) / 1e6:.0f} MB"],
+        ["writing", f"{written:.1f} s"],
+        ["certified anew under another bound", f"{read:.1f} s"],
+    ]
+
+
+def two_processes(rounds: int, n_draws: int) -> str:
+    """Return how many times faster two processes are than one, which are both warm."""
+    clf, X = network(n_draws)
+
+    def run(n_jobs: int) -> float:
+        begun = time.perf_counter()
+        with joblib.parallel_config("loky", n_jobs=n_jobs):
+            clf.certificates(iter([X]))
+        return time.perf_counter() - begun
+
+    times = [(run(1), run(2)) for _ in range(rounds)]
+    return ratios(*zip(*times, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path("docs/results"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--n-draws", type=int, default=1000)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        rows = large(Path(folder))
+        seconds, ratio = overhead(Path(folder), args.rounds, args.n_draws)
+    faster = two_processes(args.rounds, 10 * args.n_draws)
+    write_page(
+        args.output / "store_cost.rst",
+        "What a store costs",
+        f"Made by ``python benchmarks/store_cost.py``. {machine()}, load {load:.1f} before it "
+        f"began; {versions('torch', 'numpy', 'joblib')}. Ratios are medians and quartiles of "
+        f"{args.rounds} rounds.",
+        rest_table(
+            ["", ""],
+            [
+                [f"64 inputs, {args.n_draws:,} draws, MNISTNet, without a store", f"{seconds} s"],
+                ["with a store, relative processor time", ratio],
+                *rows,
+                [f"two processes beside one, {10 * args.n_draws:,} draws", f"{faster} times"],
+            ],
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
