@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from runs import N_INPUTS, X, classifier, same_counts, stored, y
+from sklearn.frozen import FrozenEstimator
 from sklearn.tree import DecisionTreeClassifier
+from torch import nn
 
 from randsmooth import SmoothedClassifier, TwoStage, VoteStore, read_log
 from randsmooth.exceptions import (
@@ -140,6 +143,22 @@ def test_another_run_is_refused_and_its_store_left_alone(change, difference, fin
     with VoteStore(finished) as store:
         assert store.header == before[0]
         assert np.array_equal(store.certificates().counts, before[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"autocast": "bfloat16"}, "autocast=None, not .*autocast='bfloat16'"),
+        ({"shortcuts": False}, "shortcut='law of the first layer'.*not shortcut=None"),
+    ],
+)
+def test_another_arithmetic_is_another_run(change, difference, path: Path) -> None:
+    torch.manual_seed(0)
+    net = FrozenEstimator(nn.Sequential(nn.Linear(64, 10)))
+    clf = SmoothedClassifier(net, 0.25, n_estimation=200, random_state=0).fit(X[:50], y[:50])
+    clf.certificates(X[:9], store=path)
+    with pytest.raises(StoreMismatchError, match=f"by computing with .*{difference}"):
+        clf.set_params(**change).certificates(X[:9], store=path)
 
 
 def test_alpha_and_bound_may_change_where_draws_do_not_depend_on_them(finished: Path) -> None:
