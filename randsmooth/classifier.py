@@ -20,6 +20,7 @@ from sklearn.utils.validation import validate_data
 from randsmooth.certificates import Certificates
 from randsmooth.certification import certification_run
 from randsmooth.classifier_files import ClassifierFiles
+from randsmooth.crews import elsewhere
 from randsmooth.entrance_memory import EntranceMemory
 from randsmooth.fitting import (
     Recipe,
@@ -478,6 +479,6 @@ class SmoothedClassifier(
         TooFewDrawsWarning
             If `n_estimation` draws can never certify at this `alpha`, or not one of the radii.
         """
-        if store is None and not is_stream(X):
+        if store is None and not (is_stream(X) or elsewhere()):
             return certification_run(self, X, noise_seed).certificates(radii)
         return streamed_certificates(self, X, radii=radii, noise_seed=noise_seed, store=store)

@@ -16,7 +16,7 @@ from randsmooth.crews.crew import Crew, WorkerLostError
 from randsmooth.crews.local import Alone, Counter, Processes, Threads
 from randsmooth.store.votes import BlockVotes
 
-__all__ = ["counted_blocks"]
+__all__ = ["counted_blocks", "elsewhere"]
 
 _IN_STOCK = 2  # blocks for each worker that are handed over at once, so that none waits
 
@@ -111,6 +111,18 @@ class _Dispatch(Generic[Block]):
 
     def _submit(self, block: Block, n_lost: int) -> None:
         self.waiting[self.crew.submit(block.inputs)] = block, n_lost
+
+
+def elsewhere() -> bool:
+    """Return whether joblib's configuration asks for workers outside this process.
+
+    Returns
+    -------
+    bool
+        Whether workers may die without this process.
+    """
+    backend, _ = get_active_backend(prefer="threads")
+    return not getattr(backend, "supports_sharedmem", False)
 
 
 def _crew(counter: Counter, n_jobs: int | None, *, on_device: bool) -> Crew:

@@ -17,6 +17,7 @@ _WIDTHS: dict[int, Any] = {width: np.dtype(f"<u{width}") for width in (1, 2, 4, 
 _SPARSE = 0x80
 _COLUMN: Any = np.dtype("<u4")
 
+_MOST_BYTES = 2**34  # of a table, however little of it a file spells out
 _MOST = 2**48  # so that no sum of them leaves 64 bits
 
 
@@ -60,8 +61,13 @@ def unpacked(rows: Sequence[bytes], n_classes: int) -> NDArray[np.int64]:
     Raises
     ------
     InvalidFileError
-        If a row is nothing that `packed` returns.
+        If a row is nothing that `packed` returns, or there are too many of them.
     """
+    if len(rows) * n_classes * 8 > _MOST_BYTES:
+        raise InvalidFileError(
+            f"holds {len(rows):,} inputs of {n_classes:,} classes, whose votes are more than "
+            f"{_MOST_BYTES / 2**30:.0f} GiB."
+        )
     votes = np.zeros((len(rows), n_classes), dtype=np.int64)
     for row, content in zip(votes, rows, strict=True):
         _unpack(content, row)

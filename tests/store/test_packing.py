@@ -60,3 +60,8 @@ def test_any_bytes_are_votes_or_refused(content: bytes) -> None:
     except InvalidFileError:
         return
     assert (row >= 0).all()
+
+
+def test_a_small_file_does_not_become_a_table_that_fills_memory() -> None:
+    with pytest.raises(InvalidFileError, match=r"100,000 inputs of 1,000,000 classes, .* 16 GiB"):
+        unpacked([packed(np.bincount([3], minlength=10))] * 100_000, 1_000_000)
