@@ -96,7 +96,9 @@ def strong(norm: str, sources: dict[str, Any]) -> dict[str, AttackMethod]:
     attacks: dict[str, AttackMethod] = {"PGD": PGD(n_steps=40)}
     if norm == "l2":
         attacks["PGD, margin"] = PGD(n_steps=40, loss="margin")
-        attacks["Carlini-Wagner"] = CarliniWagner(n_searches=3, n_steps=60, step_size=0.15)
+        attacks["Carlini-Wagner"] = CarliniWagner(
+            n_searches=3, n_steps=60, step_size=0.15, confidence=1.0, initial_const=10.0
+        )
     carried = {f"from {name}": Transfer(net, PGD(n_steps=40)) for name, net in sources.items()}
     return {**attacks, **carried}
 

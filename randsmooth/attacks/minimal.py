@@ -29,15 +29,15 @@ class CarliniWagner(AttackMethod):
     n_steps : int, default=100
         Steps of Adam in each.
 
-    step_size : float, default=0.1
+    step_size : float, default=0.05
         Their size, in the space where the clip range is the real line. Black pixels lie far out
-        there: with steps of 0.01, as is customary, they hardly move.
+        there: images with many need larger steps, such as 0.15.
 
-    confidence : float, default=1.0
+    confidence : float, default=0.5
         By how much another class must lead, in logarithms of the average probability. At 0 half of
         what is found fails under fresh draws.
 
-    initial_const : float, default=10.0
+    initial_const : float, default=1.0
         Where the bisection starts.
 
     References
@@ -48,9 +48,9 @@ class CarliniWagner(AttackMethod):
 
     n_searches: int = 5
     n_steps: int = 100
-    step_size: float = 0.1
-    confidence: float = 1.0
-    initial_const: float = 10.0
+    step_size: float = 0.05
+    confidence: float = 0.5
+    initial_const: float = 1.0
 
     name: ClassVar[str] = "cw"
     norms: ClassVar[tuple[str, ...]] = ("l2",)
