@@ -41,7 +41,7 @@ sphinx_gallery_conf = {
     "examples_dirs": str(_ROOT / "examples"),
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"plot_",
-    "ignore_pattern": r"demo\.py",
+    "ignore_pattern": r"(demo|certify_on_a_cluster)\.py",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
