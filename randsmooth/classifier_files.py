@@ -23,8 +23,7 @@ from randsmooth._files import written_whole
 from randsmooth.entrance_memory import EntranceMemory
 from randsmooth.exceptions import InvalidFileError
 from randsmooth.fitting import unwrap
-from randsmooth.noise import NOISES, Noise
-from randsmooth.noise.names import known_noise
+from randsmooth.noise.names import noise_facts, noise_from_facts
 from randsmooth.two_stage import TwoStage
 
 __all__ = ["ClassifierFiles"]
@@ -146,7 +145,7 @@ class ClassifierFiles:
         self.estimator_ = trained
         self.classes_ = np.array(fitted["classes"], dtype=fitted["classes_dtype"])
         self.input_shape_ = tuple(fitted["input_shape"])
-        self.noise_ = _noise(fitted["noise"])
+        self.noise_ = noise_from_facts(fitted["noise"])
         self.noise_seed_ = int(fitted["noise_seed"])
         self._memory = EntranceMemory()
         for name in ("n_features_in_", "feature_names_in_"):
@@ -200,7 +199,7 @@ def _described(clf: Any) -> dict[str, Any]:
     return {
         "parameters": {
             **parameters,
-            "noise": clf.noise if isinstance(clf.noise, str) else _noise_facts(clf.noise),
+            "noise": clf.noise if isinstance(clf.noise, str) else noise_facts(clf.noise),
             "n_estimation": vars(n_draws) if isinstance(n_draws, TwoStage) else n_draws,
             "training": clf.training if isinstance(clf.training, str | None) else "auto",
             "random_state": clf.random_state if isinstance(clf.random_state, int | None) else None,
@@ -209,7 +208,7 @@ def _described(clf: Any) -> dict[str, Any]:
             "classes": classes.tolist(),
             "classes_dtype": classes.dtype.str,
             "input_shape": list(clf.input_shape_),
-            "noise": _noise_facts(clf.noise_),
+            "noise": noise_facts(clf.noise_),
             "noise_seed": int(clf.noise_seed_),
             "n_features_in_": getattr(clf, "n_features_in_", None),
             "feature_names_in_": None if names is None else [str(name) for name in names],
@@ -220,7 +219,7 @@ def _described(clf: Any) -> dict[str, Any]:
 def _parameters(header: dict[str, Any], estimator: Any) -> dict[str, Any]:
     parameters = dict(header["parameters"])
     if isinstance(parameters["noise"], dict):
-        parameters["noise"] = _noise(parameters["noise"])
+        parameters["noise"] = noise_from_facts(parameters["noise"])
     if isinstance(parameters["n_estimation"], dict):
         parameters["n_estimation"] = TwoStage(**parameters["n_estimation"])
     return {**parameters, "estimator": estimator}
@@ -264,7 +263,7 @@ def _check_header(header: dict[str, Any], member: str) -> None:
         raise InvalidFileError(f"its base is {base['kind']!r}, but it holds {member!r}.")
     if np.dtype(fitted["classes_dtype"]).kind not in "biufU":
         raise InvalidFileError(f"its labels are of dtype {fitted['classes_dtype']!r}.")
-    _noise(fitted["noise"])
+    noise_from_facts(fitted["noise"])
 
 
 def _made(module: Any, base: dict[str, Any]) -> nn.Module:
@@ -343,18 +342,6 @@ def _skops() -> Any:
             "pip install 'randsmooth[skops]'."
         ) from error
     return skops.io
-
-
-def _noise_facts(noise: Noise) -> dict[str, Any]:
-    if type(noise) is not NOISES.get(noise.name):
-        names = ", ".join(map(repr, NOISES))
-        raise ValueError(f"noise must be one of {names} to be saved, got {noise!r}.")
-    return {"name": noise.name, **noise.parameters}
-
-
-def _noise(facts: dict[str, Any]) -> Noise:
-    parameters = dict(facts)
-    return known_noise(parameters.pop("name"))(**parameters)
 
 
 def _is_plain(value: Any) -> bool:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from numpy.typing import NDArray
 
 from randsmooth._archive import read_record, storable, write_record
-from randsmooth.noise import NOISES, Noise
-from randsmooth.noise.names import known_noise
+from randsmooth.noise import Noise
+from randsmooth.noise.names import known_noise, noise_facts
 
 if TYPE_CHECKING:
     from randsmooth.certificates.confidence import ConfidenceCertificates
@@ -57,9 +57,7 @@ def _write(
     noise: Noise,
     facts: dict[str, Any],
 ) -> None:
-    if type(noise) is not NOISES.get(noise.name):
-        names = ", ".join(map(repr, NOISES))
-        raise ValueError(f"noise must be one of {names} to be saved, got {noise!r}.")
+    noise_facts(noise)  # refuses what could not be read back
     write_record(kind, path, arrays, facts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from types import MappingProxyType
+from typing import Any
 
 from randsmooth.noise.ablation import Ablation
 from randsmooth.noise.base import FROM_SIGMA, Noise
@@ -17,7 +18,7 @@ from randsmooth.noise.logistic import Logistic
 from randsmooth.noise.splitting import DeterministicSplitting, Splitting
 from randsmooth.noise.uniform import Uniform
 
-__all__ = ["NOISES", "known_noise", "noise_from_name"]
+__all__ = ["NOISES", "known_noise", "noise_facts", "noise_from_facts", "noise_from_name"]
 
 _KINDS: tuple[type[Noise], ...] = (
     Gaussian,
@@ -112,3 +113,49 @@ def known_noise(name: str) -> type[Noise]:
         names = ", ".join(map(repr, NOISES))
         raise ValueError(f"noise must be one of {names} or a Noise object, got {name!r}.")
     return NOISES[name]
+
+
+def noise_facts(noise: Noise) -> dict[str, Any]:
+    """Return a noise in plain values, from which `noise_from_facts` makes it again.
+
+    Parameters
+    ----------
+    noise : Noise
+        The noise.
+
+    Returns
+    -------
+    dict of str to object
+        Its name, and what it was made with.
+
+    Raises
+    ------
+    ValueError
+        If it is not one of `NOISES`.
+    """
+    if type(noise) is not NOISES.get(noise.name):
+        names = ", ".join(map(repr, NOISES))
+        raise ValueError(f"noise must be one of {names} to be saved, got {noise!r}.")
+    return {"name": noise.name, **noise.parameters}
+
+
+def noise_from_facts(facts: Mapping[str, Any]) -> Noise:
+    """Return the noise that some plain values describe.
+
+    Parameters
+    ----------
+    facts : mapping of str to object
+        What `noise_facts` returned.
+
+    Returns
+    -------
+    Noise
+        The noise.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or a parameter out of range.
+    """
+    parameters = dict(facts)
+    return known_noise(parameters.pop("name"))(**parameters)

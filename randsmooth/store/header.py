@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from randsmooth._archive import storable
 from randsmooth.certificates.rules import asked_radii, check_alpha, class_labels
 from randsmooth.exceptions import InvalidFileError
-from randsmooth.noise import NOISES, Noise
-from randsmooth.noise.names import known_noise
+from randsmooth.noise import Noise
+from randsmooth.noise.names import noise_facts, noise_from_facts
 from randsmooth.store.database import contradictions_named
 
 __all__ = ["RULES", "differences", "header_of", "labels_in", "noise_in", "read_header"]
@@ -101,13 +101,10 @@ def header_of(
     TypeError
         If `classes` are Python objects other than strings.
     """
-    if type(noise) is not NOISES.get(noise.name):
-        names = ", ".join(map(repr, NOISES))
-        raise ValueError(f"noise must be one of {names} for a store, got {noise!r}.")
     labels = storable(classes)
     header = {
         "model": model,
-        "noise": {"name": noise.name, **noise.parameters},
+        "noise": noise_facts(noise),
         "noise_seed": noise_seed,
         "common_noise": common_noise,
         "draws": draws,
@@ -175,8 +172,7 @@ def _check_kinds(header: dict[str, Any]) -> None:
 
 def noise_in(header: dict[str, Any]) -> Noise:
     """Return the noise of a run."""
-    parameters = dict(header["noise"])
-    return known_noise(parameters.pop("name"))(**parameters)
+    return noise_from_facts(header["noise"])
 
 
 def labels_in(header: dict[str, Any]) -> NDArray[Any]:
