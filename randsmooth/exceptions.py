@@ -38,6 +38,31 @@ class InvalidFileError(RandsmoothError, ValueError):
 class StoreMismatchError(RandsmoothError, ValueError):
     """A store of votes holds another run than the one that was to go on."""
 
+    @classmethod
+    def of(cls, path: Any, difference: str, remedy: str) -> Self:
+        """Return the error for a store.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The store.
+
+        difference : str
+            How its run was made, where that differs.
+
+        remedy : str
+            What to do if it is not to be another store.
+
+        Returns
+        -------
+        StoreMismatchError
+            The error, to be raised.
+        """
+        return cls(
+            f"store must be a new file or one of the same run, got {str(path)!r}, which was made "
+            f"{difference}. Hand in another path, or {remedy}."
+        )
+
 
 class StoreBusyError(RandsmoothError, RuntimeError):
     """A store of votes is being written by somebody else."""

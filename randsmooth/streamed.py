@@ -255,10 +255,10 @@ class _StreamedRun:
             there = [known.get(int(number)) for number in block.numbers]
             for number, digest, kept in zip(block.numbers, block.digests, there, strict=True):
                 if kept is not None and not kept[1] and kept[0] != digest:
-                    raise StoreMismatchError(
-                        f"store must be a new file or one of the same run, got "
-                        f"{os.fspath(store or '')!r}, which was made for another X: input {number} "
-                        f"differs. Hand in another path, or the same inputs in the same order."
+                    raise StoreMismatchError.of(
+                        store,
+                        f"for another X: input {number} differs",
+                        "the same inputs in the same order",
                     )
             new = np.array([kept is None or kept[1] for kept in there])
             if new.any():

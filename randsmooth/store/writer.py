@@ -67,11 +67,7 @@ class StoreWriter:
         with closing(connected_for_reading(self.path)) as connection, damage_named(self.path):
             different = differences(read_header(connection), header)
         if different:
-            raise StoreMismatchError(
-                f"store must be a new file or one of the same run, got {os.fspath(self.path)!r}, "
-                f"which was made {'; '.join(different)}. Hand in another path, or set back what "
-                f"differs."
-            )
+            raise StoreMismatchError.of(self.path, "; ".join(different), "set back what differs")
 
     def __enter__(self) -> Self:
         return self
