@@ -20,6 +20,7 @@ __all__ = [
     "RandsmoothWarning",
     "StoreBusyError",
     "StoreMismatchError",
+    "StoreReadError",
     "StoreWriteError",
     "TooFewDrawsWarning",
     "TrainingDivergedError",
@@ -66,6 +67,10 @@ class StoreMismatchError(RandsmoothError, ValueError):
 
 class StoreBusyError(RandsmoothError, RuntimeError):
     """A store of votes is being written by somebody else."""
+
+
+class StoreReadError(RandsmoothError, OSError):
+    """A store of votes cannot be read at the moment; what it holds is safe."""
 
 
 class StoreWriteError(RandsmoothError, OSError):

@@ -190,7 +190,7 @@ class _StreamedRun:
                 BlockCounter(self.run, self.radii),
                 self.blocks(known, store),
                 n_jobs=self.clf.n_jobs,
-                on_device=self.run.entrance.base.device.type == "cuda",
+                device=self.run.entrance.base.device,
             )
             for block, counted in stack.enter_context(closing(results)):
                 votes = self._noted(block, counted)

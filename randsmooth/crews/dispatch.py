@@ -7,13 +7,14 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any, Generic, Protocol, TypeVar
 
+import torch
 from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
 from numpy.typing import NDArray
 
 from randsmooth.crews.clusters import Batches, DaskCluster, RayCluster
 from randsmooth.crews.crew import Crew, WorkerLostError
-from randsmooth.crews.local import Alone, Counter, Processes, Threads
+from randsmooth.crews.local import Alone, Counter, Processes, Threads, visible_devices
 from randsmooth.store.votes import BlockVotes
 
 __all__ = ["counted_blocks", "elsewhere"]
@@ -38,7 +39,7 @@ def counted_blocks(
     blocks: Iterator[Block],
     *,
     n_jobs: int | None,
-    on_device: bool,
+    device: torch.device,
 ) -> Generator[tuple[Block, BlockVotes | WorkerLostError], None, None]:
     """Return blocks with their votes, as they get ready.
 
@@ -57,8 +58,9 @@ def counted_blocks(
     n_jobs : int or None
         Workers, in joblib's terms: threads, unless a `joblib.parallel_config` says otherwise.
 
-    on_device : bool
-        Whether a worker needs a GPU.
+    device : torch.device
+        Where the base is. On a GPU, every process of this machine gets one of its own, and so does
+        every task of a Ray cluster.
 
     Yields
     ------
@@ -68,7 +70,7 @@ def counted_blocks(
     votes : BlockVotes or WorkerLostError
         Its votes, or what became of the worker where it was given up.
     """
-    with closing(_crew(counter, n_jobs, on_device=on_device)) as crew:
+    with closing(_crew(counter, n_jobs, device)) as crew:
         dispatch = _Dispatch(crew, blocks)
         while dispatch.hand_over():
             yield from dispatch.ready()
@@ -125,7 +127,7 @@ def elsewhere() -> bool:
     return not getattr(backend, "supports_sharedmem", False)
 
 
-def _crew(counter: Counter, n_jobs: int | None, *, on_device: bool) -> Crew:
+def _crew(counter: Counter, n_jobs: int | None, device: torch.device) -> Crew:
     """Return the crew that joblib's configuration asks for."""
     n_workers = effective_n_jobs(n_jobs)
     backend, _ = get_active_backend(prefer="threads")
@@ -133,11 +135,13 @@ def _crew(counter: Counter, n_jobs: int | None, *, on_device: bool) -> Crew:
     if kind == "DaskDistributedBackend":
         return DaskCluster(counter, backend.client)
     if kind == "RayBackend":
-        return RayCluster(counter, n_workers, on_device=on_device)
+        return RayCluster(counter, n_workers, on_device=device.type == "cuda")
     if n_workers == 1:
         return Alone(counter)
     if kind == "ThreadingBackend":
         return Threads(counter, n_workers)
     if kind == "LokyBackend":
-        return Processes(counter, n_workers)
+        # A device that was asked for by its number is the one that all of them use.
+        own = device.type == "cuda" and not device.index
+        return Processes(counter, n_workers, visible_devices() if own else ())
     return Batches(counter, n_workers)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import Event
@@ -18,7 +19,7 @@ from randsmooth.crews.crew import WorkerLostError
 from randsmooth.crews.shipping import count_shipped, packed_counter
 from randsmooth.store.votes import BlockVotes
 
-__all__ = ["Alone", "Processes", "Threads"]
+__all__ = ["Alone", "Processes", "Threads", "visible_devices"]
 
 Counter = Callable[..., BlockVotes]
 
@@ -89,48 +90,90 @@ class Threads(_Executing):
 
 
 class Processes(_Executing):
-    """Processes of this machine, which read the model from a file once each."""
+    """Processes of this machine, which read the model from a file once each.
 
-    def __init__(self, counter: Counter, n_workers: int) -> None:
-        self.n_workers = n_workers
+    Each is a pool of its own: one that dies takes no block of the others with it, and each can have
+    a GPU that no other sees.
+    """
+
+    def __init__(
+        self, counter: Counter, n_workers: int, devices: Sequence[str | None] = ()
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="randsmooth-")
-        self._name, content = packed_counter(counter)
-        self._cargo = Path(self._folder.name) / self._name
-        self._cargo.write_bytes(content)
-        self._pool: Any = None
-        self._given: set[Future[BlockVotes]] = set()
+        name, content = packed_counter(counter)
+        cargo = Path(self._folder.name) / name
+        cargo.write_bytes(content)
+        places = list(devices)[:n_workers] or [None] * n_workers
+        self._processes = [_Process(name, str(cargo), device) for device in places]
+        self.n_workers = len(places)
+        self._at: dict[Future[BlockVotes], _Process] = {}
 
     def submit(self, X: NDArray[Any]) -> Future[BlockVotes]:
         """Hand over a block; see `Crew`."""
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self.n_workers)
-        try:
-            ticket: Future[BlockVotes] = self._pool.submit(
-                count_shipped, self._name, str(self._cargo), X
-            )
-        except BrokenProcessPool as error:  # it broke a moment ago: whoever waits will hear of it
-            ticket = Future()
-            ticket.set_exception(error)
-        self._given.add(ticket)
+        process = min(self._processes, key=lambda process: len(process.given))
+        ticket = process.submit(X)
+        self._at[ticket] = process
         return ticket
 
     def result(self, ticket: Future[BlockVotes]) -> BlockVotes:
         """Return the votes for a block; see `Crew`."""
-        self._given.discard(ticket)
-        try:
-            return ticket.result()
-        except BrokenProcessPool as error:
-            self._dismiss(kill=True)
-            raise WorkerLostError("a worker process died") from error
+        return self._at.pop(ticket).result(ticket)
 
     def close(self) -> None:
         """Let everything go; see `Crew`."""
-        self._dismiss(kill=not all(ticket.done() for ticket in self._given))
+        for process in self._processes:
+            process.dismiss(kill=not all(ticket.done() for ticket in process.given))
         self._folder.cleanup()
 
-    def _dismiss(self, *, kill: bool) -> None:
-        """End all workers; those that are at work are killed, others go by themselves."""
+
+class _Process:
+    """One process, started when it is first needed, and anew after it died."""
+
+    def __init__(self, name: str, cargo: str, device: str | None) -> None:
+        self._name, self._cargo = name, cargo
+        self._env = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
+        self._pool: Any = None
+        self.given: set[Future[BlockVotes]] = set()
+
+    def submit(self, X: NDArray[Any]) -> Future[BlockVotes]:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(1, env=self._env)
+        try:
+            ticket: Future[BlockVotes] = self._pool.submit(
+                count_shipped, self._name, self._cargo, X
+            )
+        except BrokenProcessPool as error:  # it broke a moment ago: whoever waits will hear of it
+            ticket = Future()
+            ticket.set_exception(error)
+        self.given.add(ticket)
+        return ticket
+
+    def result(self, ticket: Future[BlockVotes]) -> BlockVotes:
+        self.given.discard(ticket)
+        try:
+            return ticket.result()
+        except BrokenProcessPool as error:
+            if not self.given:  # what it still had is lost with it, and is not to meet a new one
+                self.dismiss(kill=True)
+            raise WorkerLostError("a worker process died") from error
+
+    def dismiss(self, *, kill: bool) -> None:
+        """End the process; one that is at work is killed, another goes by itself."""
         pool, self._pool = self._pool, None
-        self._given.clear()
+        self.given.clear()
         if pool is not None:
             pool.shutdown(wait=True, kill_workers=kill)
+
+
+def visible_devices() -> list[str]:
+    """Return the GPUs that this process sees, as ``CUDA_VISIBLE_DEVICES`` names them.
+
+    Returns
+    -------
+    list of str
+        Their names, none where there is no GPU.
+    """
+    n_devices = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(number) for number in range(n_devices)] if named is None else named.split(",")
+    return names[:n_devices]

@@ -6,11 +6,11 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from randsmooth.exceptions import InvalidFileError
+from randsmooth.exceptions import InvalidFileError, StoreReadError
 
 __all__ = [
     "FORMAT_VERSION",
@@ -66,10 +66,14 @@ def connected_for_reading(path: Path) -> sqlite3.Connection:
     with damage_named(path):
         try:
             return _checked(_opened(path, "mode=ro"), path)
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
+            # A writer was killed between two modes of the file: what it had begun is taken back.
+            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
+                _checked(_opened(path, "mode=rw"), path).close()
+                return _checked(_opened(path, "mode=ro"), path)
             # A folder that cannot be written to has no place for what readers and a writer share;
             # nobody writes there, so that the file may be read as it is.
-            if os.access(path.parent, os.W_OK) or _log_of(path).exists():
+            if os.access(path.parent, os.W_OK) or _beside(path, "wal").exists():
                 raise
             return _checked(_opened(path, "immutable=1"), path)
 
@@ -95,29 +99,25 @@ def connected_for_writing(path: Path, header: dict[str, Any]) -> sqlite3.Connect
     InvalidFileError
         If the file is something else.
     """
-    if path.exists() and path.stat().st_size:
-        _check_is_database(path)
     with damage_named(path):
-        connection = _opened(path, "mode=rwc")
+        if not (path.exists() and path.stat().st_size):
+            _make(path, header)
+        connection = _checked(_opened(path, "mode=rw"), path)
         try:
-            _begin(connection, header)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
         except BaseException:
             connection.close()
             raise
-        return _checked(connection, path)
+        return connection
 
 
-def _begin(connection: sqlite3.Connection, header: dict[str, Any]) -> None:
-    """Make the tables where there are none; a file of somebody else's stays as it is."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if application != _APPLICATION and (application or n_tables):
-        return
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    if n_tables:
-        return
-    with connection:
+def _make(path: Path, header: dict[str, Any]) -> None:
+    """Make a file without votes: whole from the moment when it has its name, or not at all."""
+    draft = path.with_name(f"{path.name}.new")
+    for left in (draft, _beside(draft, "journal")):
+        left.unlink(missing_ok=True)
+    with closing(_opened(draft, "mode=rwc")) as connection:
         connection.execute("BEGIN IMMEDIATE")
         for statement in _TABLES.values():
             connection.execute(statement)
@@ -125,6 +125,14 @@ def _begin(connection: sqlite3.Connection, header: dict[str, Any]) -> None:
         connection.executemany("INSERT INTO header VALUES (?, ?)", pairs)
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+        connection.execute("COMMIT")
+    draft.replace(path)
+    with suppress(OSError):  # where folders can be opened, the name survives the loss of power too
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 @contextmanager
@@ -145,6 +153,9 @@ def damage_named(path: Path) -> Iterator[None]:
     ------
     InvalidFileError
         If the file is damaged, or something else.
+
+    StoreReadError
+        If it is the disk, or somebody else, that keeps it from being used.
     """
     try:
         yield
@@ -155,7 +166,9 @@ def damage_named(path: Path) -> Iterator[None]:
         ) from error
     except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _CIRCUMSTANCES:
-            raise
+            raise StoreReadError(
+                f"{os.fspath(path)} cannot be read now: {error}. What it holds is safe."
+            ) from error
         raise InvalidFileError(
             f"{os.fspath(path)} is damaged, or no file of votes: {error}"
         ) from error
@@ -240,6 +253,6 @@ def _check_is_database(path: Path) -> None:
         raise InvalidFileError(f"{path} is no file of votes: it does not begin as a database does.")
 
 
-def _log_of(path: Path) -> Path:
-    """Return where SQLite keeps what is not yet in the file."""
-    return path.with_name(f"{path.name}-wal")
+def _beside(path: Path, kind: str) -> Path:
+    """Return where SQLite keeps what is not yet in the file, or no longer."""
+    return path.with_name(f"{path.name}-{kind}")

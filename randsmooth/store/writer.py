@@ -12,7 +12,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from randsmooth.exceptions import StoreBusyError, StoreMismatchError, StoreWriteError
+from randsmooth.exceptions import (
+    StoreBusyError,
+    StoreMismatchError,
+    StoreReadError,
+    StoreWriteError,
+)
 from randsmooth.store.database import (
     connected_for_reading,
     connected_for_writing,
@@ -52,7 +57,7 @@ class StoreWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], header: dict[str, Any]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).resolve()  # one lock, whatever links lead there
         self._lock = _locked(self.path)
         try:
             if self.path.exists() and self.path.stat().st_size:
@@ -99,7 +104,7 @@ class StoreWriter:
             Whether it could not be classified.
         """
         query = "SELECT input, digest, error IS NOT NULL FROM votes ORDER BY input"
-        with damage_named(self.path):
+        with _failures_named(self.path), damage_named(self.path):
             for number, digest, failed in self._connection.execute(query):
                 yield int(number), bytes(digest), bool(failed)
 
@@ -166,9 +171,10 @@ def _locked(path: Path) -> sqlite3.Connection:
 def _failures_named(path: Path) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.OperationalError, PermissionError) as error:
+    except (sqlite3.OperationalError, PermissionError, StoreReadError) as error:
+        why = error.__cause__ if isinstance(error, StoreReadError) else error
         raise StoreWriteError(
-            f"store must be a file that can be written to, got {os.fspath(path)!r}: {error}. What "
+            f"store must be a file that can be written to, got {os.fspath(path)!r}: {why}. What "
             f"it holds is safe: free some space, or hand in another path, and call again."
         ) from error
 

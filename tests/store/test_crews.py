@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import pytest
+import torch
 from murders import murderous_run
 from runs import N_INPUTS, X, classifier, same_counts
 
 from randsmooth import VoteStore
+from randsmooth.crews import local
 from randsmooth.crews.crew import WorkerLostError
-from randsmooth.crews.dispatch import _Dispatch
+from randsmooth.crews.dispatch import _crew, _Dispatch
 from randsmooth.exceptions import CertificationError
+from randsmooth.store.votes import BlockVotes
 
 CLF = classifier()
 INPUTS = X[:N_INPUTS]
@@ -136,6 +141,39 @@ def test_only_blocks_that_kill_are_given_up(deadly: set[int], n_unlucky: int) ->
     assert crew.most_held <= 4
 
 
+def seen_device(X: Any) -> Any:
+    """What a worker counts that looks for its GPU instead."""
+    time.sleep(0.2)
+    number = int(os.environ.get("CUDA_VISIBLE_DEVICES", "-1"))
+    counts = np.full((len(X), 2), number)
+    return BlockVotes(counts, counts, counts[:, 0], np.zeros(len(X)))
+
+
+@pytest.mark.slow
+def test_every_process_sees_a_gpu_of_its_own(monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3,7")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert local.visible_devices() == ["5", "3"]
+    with (
+        joblib.parallel_config("loky", n_jobs=4),
+        closing(_crew(seen_device, None, torch.device("cuda"))) as crew,
+    ):
+        assert crew.n_workers == 2  # there are no more devices
+        tickets = [crew.submit(np.ones((1, 1))) for _ in range(6)]
+        seen = [int(crew.result(ticket).counts[0, 0]) for ticket in tickets]
+    assert sorted(seen) == [3, 3, 3, 5, 5, 5]
+
+
+def test_gpus_are_named_by_their_numbers_unless_they_are_chosen(monkeypatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert local.visible_devices() == ["0", "1", "2"]
+    with joblib.parallel_config("loky", n_jobs=2):
+        for device in ("cpu", "cuda:1"):  # the one that was asked for is everybody's
+            with closing(_crew(seen_device, None, torch.device(device))) as crew:
+                assert [process._env for process in crew._processes] == [{}, {}]
+
+
 def test_workers_get_the_model_once(tmp_path: Path, monkeypatch) -> None:
     from randsmooth.crews import shipping
 
@@ -168,8 +206,6 @@ class _Twice:
         self.value = value
 
     def __call__(self, inputs: np.ndarray) -> Any:
-        from randsmooth.store.votes import BlockVotes
-
         counts = np.full((len(inputs), 2), self.value)
         return BlockVotes(counts, counts, counts[:, 0], np.zeros(len(inputs)))
 

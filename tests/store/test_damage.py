@@ -7,6 +7,10 @@ import pickle
 import resource
 import shutil
 import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,13 @@ import pytest
 from runs import N_INPUTS, X, classifier, same_counts, stored
 
 from randsmooth import VoteStore
-from randsmooth.exceptions import InvalidFileError, StoreBusyError, StoreMismatchError
+from randsmooth.exceptions import (
+    InvalidFileError,
+    StoreBusyError,
+    StoreMismatchError,
+    StoreReadError,
+    StoreWriteError,
+)
 from randsmooth.store.database import FORMAT_VERSION
 
 CLF = classifier()
@@ -183,17 +193,93 @@ def test_a_torn_last_page_loses_no_block_that_was_written(finished, tmp_path) ->
     assert same_counts(record, RECORD)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
-def test_a_file_in_a_folder_that_cannot_be_written_to_is_read(finished, tmp_path) -> None:
-    folder = tmp_path / "closed"
-    folder.mkdir()
-    shutil.copy(finished, folder / "run.sqlite")
-    folder.chmod(0o500)
+def test_what_a_killed_writer_had_begun_is_taken_back(finished: Path, tmp_path: Path) -> None:
+    """It died between two modes of the file, with pages written that are not to stay."""
+    path, left = tmp_path / "run.sqlite", tmp_path / "left.sqlite"
+    shutil.copy(finished, path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA cache_size = 1")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE votes SET estimation = zeroblob(9000)")
+    shutil.copy(path, left)
+    shutil.copy(f"{path}-journal", f"{left}-journal")
+    connection.close()
+    assert left.read_bytes() != finished.read_bytes()
+    with VoteStore(left) as store:
+        assert same_counts(store.certificates(), RECORD)
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """Root becomes nobody for a while, to whom as much is forbidden as to anybody else."""
+    if os.geteuid():
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
     try:
-        with VoteStore(folder / "run.sqlite") as store:
-            assert same_counts(store.certificates(), RECORD)
+        yield
     finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.fixture
+def closed_folder(finished: Path) -> Iterator[Path]:
+    """A folder in which nothing can be made, with a store."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(finished, folder / "run.sqlite")
+        folder.chmod(0o555)
+        with without_privileges():
+            yield folder
         folder.chmod(0o700)
+
+
+def test_a_file_in_a_folder_that_cannot_be_written_to_is_read(closed_folder: Path) -> None:
+    with VoteStore(closed_folder / "run.sqlite") as store:
+        assert same_counts(store.certificates(), RECORD)
+
+
+@pytest.mark.parametrize("name", ["run.sqlite", "another.sqlite"])
+def test_no_run_begins_where_nothing_can_be_written(name: str, closed_folder: Path) -> None:
+    with pytest.raises(StoreWriteError, match=r"must be a file that can be written to, got .*safe"):
+        CLF.certificates(X[:N_INPUTS], store=closed_folder / name)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """What gives a disk of some kilobytes, or gives the same disk more."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def sized(kilobytes: int) -> Path:
+        how = ["-o", "remount"] if os.path.ismount(disk) else ["-t", "tmpfs"]
+        size = f"size={kilobytes}k"
+        subprocess.run(["mount", *how, "-o", size, "tmpfs", disk], check=True, capture_output=True)
+        return disk
+
+    try:
+        sized(4)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a disk can be mounted by root only")
+    yield sized
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("kilobytes", [4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 52, 56, 60])
+def test_a_full_disk_ends_a_run_that_goes_on_later(kilobytes: int, small_disk) -> None:
+    """Wherever it fills up: while the file is made, its log, its index, or a block is written."""
+    path = small_disk(kilobytes) / "run.sqlite"
+    with pytest.raises(StoreWriteError, match=r"(full|I/O error)\. What it holds is safe"):
+        stored(path, CLF)
+    try:
+        with VoteStore(path) as store:
+            numbers, votes = store.votes()
+    except (InvalidFileError, StoreReadError) as error:
+        assert not path.exists() or "cannot be read now" in str(error)
+    else:
+        assert np.array_equal(votes.counts, RECORD.counts[numbers])
+    small_disk(16384)
+    assert same_counts(stored(path, CLF), RECORD)
 
 
 def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, monkeypatch) -> None:
