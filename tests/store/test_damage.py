@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -271,13 +271,10 @@ def test_a_full_disk_ends_a_run_that_goes_on_later(kilobytes: int, small_disk) -
     path = small_disk(kilobytes) / "run.sqlite"
     with pytest.raises(StoreWriteError, match=r"(full|I/O error)\. What it holds is safe"):
         stored(path, CLF)
-    try:
-        with VoteStore(path) as store:
+    if path.exists():
+        with suppress(StoreReadError), VoteStore(path) as store:
             numbers, votes = store.votes()
-    except (InvalidFileError, StoreReadError) as error:
-        assert not path.exists() or "cannot be read now" in str(error)
-    else:
-        assert np.array_equal(votes.counts, RECORD.counts[numbers])
+            assert np.array_equal(votes.counts, RECORD.counts[numbers])
     small_disk(16384)
     assert same_counts(stored(path, CLF), RECORD)
 
