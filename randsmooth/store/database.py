@@ -14,6 +14,7 @@ from randsmooth.exceptions import InvalidFileError, StoreReadError
 
 __all__ = [
     "FORMAT_VERSION",
+    "LARGEST_VALUE",
     "connected_for_reading",
     "connected_for_writing",
     "contradictions_named",
@@ -27,7 +28,8 @@ _TABLES = {
     "header": "CREATE TABLE header (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     "votes": (
         "CREATE TABLE votes (input INTEGER PRIMARY KEY, digest BLOB NOT NULL, selection BLOB, "
-        "estimation BLOB, claimed INTEGER NOT NULL, seconds REAL NOT NULL, error TEXT)"
+        "estimation BLOB, claimed INTEGER NOT NULL, seconds REAL NOT NULL, error TEXT, "
+        "seal BLOB NOT NULL)"
     ),
 }
 # What SQLite may say without the file being at fault.
@@ -41,7 +43,8 @@ _CIRCUMSTANCES = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_READONLY,
 }
-_LARGEST_VALUE = 2**26  # bytes of one value: the labels of a million classes, or their votes
+LARGEST_VALUE = 2**26
+"""Bytes of one value: the labels of a million classes, or their votes."""
 
 
 def connected_for_reading(path: Path) -> sqlite3.Connection:
@@ -68,7 +71,7 @@ def connected_for_reading(path: Path) -> sqlite3.Connection:
             return _checked(_opened(path, "mode=ro"), path)
         except sqlite3.OperationalError as error:
             # A writer was killed between two modes of the file: what it had begun is taken back.
-            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK:
                 _checked(_opened(path, "mode=rw"), path).close()
                 return _checked(_opened(path, "mode=ro"), path)
             # A folder that cannot be written to has no place for what readers and a writer share;
@@ -126,6 +129,9 @@ def _make(path: Path, header: dict[str, Any]) -> None:
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
         connection.execute("COMMIT")
+    # A log that somebody's removed file left behind would be played into this one.
+    for left in (_beside(path, kind) for kind in ("wal", "shm", "journal")):
+        left.unlink(missing_ok=True)
     draft.replace(path)
     with suppress(OSError):  # where folders can be opened, the name survives the loss of power too
         folder = os.open(path.parent, os.O_RDONLY)
@@ -212,7 +218,7 @@ def _opened(path: Path, mode: str) -> sqlite3.Connection:
         check_same_thread=False,
     )
     # A file from anywhere: nothing in it is run, and nothing it declares is believed.
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
     connection.execute("PRAGMA mmap_size = 0")
@@ -231,8 +237,9 @@ def _checked(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
                 f"has format version {version}, but this randsmooth reads version "
                 f"{FORMAT_VERSION}; a newer release may read it."
             )
-        query = "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_autoindex%'"
-        if dict(connection.execute(query).fetchall()) != _TABLES:
+        query = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
+        ours = [("table", name, name, sql) for name, sql in sorted(_TABLES.items())]
+        if connection.execute(query).fetchall() != ours:
             raise InvalidFileError("holds other tables than those of a store of votes.")
     except BaseException:
         connection.close()

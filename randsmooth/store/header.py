@@ -14,9 +14,18 @@ from randsmooth.certificates.rules import asked_radii, check_alpha, class_labels
 from randsmooth.exceptions import InvalidFileError
 from randsmooth.noise import Noise
 from randsmooth.noise.names import noise_facts, noise_from_facts
-from randsmooth.store.database import contradictions_named
+from randsmooth.store.database import LARGEST_VALUE, contradictions_named
+from randsmooth.store.votes import BlockVotes
 
-__all__ = ["RULES", "differences", "header_of", "labels_in", "noise_in", "read_header"]
+__all__ = [
+    "RULES",
+    "check_draws",
+    "differences",
+    "header_of",
+    "labels_in",
+    "noise_in",
+    "read_header",
+]
 
 RULES = ("fixed", "two-stage", "sequential", "outcomes", "imported")
 """What may decide on the number of draws."""
@@ -170,6 +179,36 @@ def _check_kinds(header: dict[str, Any]) -> None:
             raise InvalidFileError("has radii and probabilities that do not fit.")
 
 
+def check_draws(draws: dict[str, Any], votes: BlockVotes, failed: NDArray[np.bool_]) -> None:
+    """Refuse votes that no run by these draws counts.
+
+    Parameters
+    ----------
+    draws : dict
+        How many draws there are, and what decides on it.
+
+    votes : BlockVotes
+        The votes.
+
+    failed : ndarray of bool, shape (n_inputs,)
+        Which inputs could not be classified.
+
+    Raises
+    ------
+    InvalidFileError
+        If there are others.
+    """
+    most = {"fixed": "n_estimation", "two-stage": "n_max", "sequential": "n_max"}
+    if draws["rule"] not in most:
+        return
+    n_selection, n_estimation = votes.selection.sum(axis=1), votes.counts.sum(axis=1)
+    right = (n_selection == draws["n_selection"]) & (n_estimation <= draws[most[draws["rule"]]])
+    if draws["rule"] == "fixed":
+        right &= n_estimation == draws["n_estimation"]
+    if not (right | failed).all():
+        raise InvalidFileError("holds more or fewer votes for an input than its run draws.")
+
+
 def noise_in(header: dict[str, Any]) -> Noise:
     """Return the noise of a run."""
     return noise_from_facts(header["noise"])
@@ -184,6 +223,8 @@ def labels_in(header: dict[str, Any]) -> NDArray[Any]:
     labels = np.array(kept["labels"])
     if labels.ndim != 1 or not 2 <= len(labels):
         raise ValueError("there must be two classes or more")
+    if labels.size * dtype.itemsize > LARGEST_VALUE:
+        raise ValueError(f"class labels cannot take {labels.size * dtype.itemsize:,} bytes")
     return labels.astype(dtype)
 
 

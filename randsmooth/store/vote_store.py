@@ -29,8 +29,9 @@ from randsmooth.store.database import (
     contradictions_named,
     damage_named,
 )
-from randsmooth.store.header import header_of, labels_in, noise_in, read_header
+from randsmooth.store.header import check_draws, header_of, labels_in, noise_in, read_header
 from randsmooth.store.packing import unpacked
+from randsmooth.store.seals import run_key, sealed_rows
 from randsmooth.store.votes import BlockVotes
 from randsmooth.store.writer import write_counts
 
@@ -384,18 +385,18 @@ class VoteStore:
 
     def _rows(self) -> _Rows:
         """Return what is there at one moment, whoever goes on writing."""
-        query = (
-            "SELECT input, selection, estimation, claimed, seconds, error FROM votes ORDER BY input"
-        )
         with damage_named(self.path), contradictions_named():
-            columns = list(zip(*self._connection.execute(query), strict=True)) or [()] * 6
-            numbers, selection, estimation, claimed, seconds, errors = columns
+            found = sealed_rows(self._connection, run_key(self.header))
+            columns = list(zip(*found, strict=True)) or [()] * 7
+            numbers, _, selection, estimation, claimed, seconds, errors = columns
             votes = BlockVotes(
                 unpacked(selection, len(self.classes)),
                 unpacked(estimation, len(self.classes)),
                 np.array(claimed, dtype=np.int64),
                 np.array(seconds, dtype=np.float64),
             )
+            failed = np.array([error is not None for error in errors], dtype=bool)
+            check_draws(self.header["draws"], votes, failed)
             n_radii = len(self.header["draws"].get("radii") or ())
             if not ((votes.claimed >= 0) & (votes.claimed <= n_radii)).all():
                 raise InvalidFileError("claims radii that were never asked about.")

@@ -21,10 +21,12 @@ from randsmooth.exceptions import (
 from randsmooth.store.database import (
     connected_for_reading,
     connected_for_writing,
+    contradictions_named,
     damage_named,
 )
 from randsmooth.store.header import differences, read_header
 from randsmooth.store.packing import packed
+from randsmooth.store.seals import row_seal, run_key, sealed_rows
 from randsmooth.store.votes import BlockVotes
 
 __all__ = ["StoreWriter", "write_counts"]
@@ -57,13 +59,14 @@ class StoreWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], header: dict[str, Any]) -> None:
-        self.path = Path(path).resolve()  # one lock, whatever links lead there
+        self.path = _place(path)
         self._lock = _locked(self.path)
         try:
             if self.path.exists() and self.path.stat().st_size:
                 self._compare(header)  # before anything is changed
             with _failures_named(self.path):
                 self._connection = connected_for_writing(self.path, header)
+                self._key = run_key(self._header())
         except BaseException:
             self._lock.close()
             raise
@@ -73,6 +76,15 @@ class StoreWriter:
             different = differences(read_header(connection), header)
         if different:
             raise StoreMismatchError.of(self.path, "; ".join(different), "set back what differs")
+
+    def _header(self) -> dict[str, Any]:
+        """Return the header that is there; what cannot be read is not kept open."""
+        try:
+            with damage_named(self.path):
+                return read_header(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -103,10 +115,9 @@ class StoreWriter:
         failed : bool
             Whether it could not be classified.
         """
-        query = "SELECT input, digest, error IS NOT NULL FROM votes ORDER BY input"
-        with _failures_named(self.path), damage_named(self.path):
-            for number, digest, failed in self._connection.execute(query):
-                yield int(number), bytes(digest), bool(failed)
+        with _failures_named(self.path), damage_named(self.path), contradictions_named():
+            for number, digest, *_, error in sealed_rows(self._connection, self._key):
+                yield int(number), bytes(digest), error is not None
 
     def add(self, inputs: NDArray[np.intp], digests: list[bytes], votes: BlockVotes) -> None:
         """Write what was counted for a block: all of it or nothing.
@@ -127,23 +138,42 @@ class StoreWriter:
         StoreWriteError
             If it cannot be written.
         """
-        rows = [
-            (
-                int(number),
-                digests[i],
-                packed(votes.selection[i]),
-                packed(votes.counts[i]),
-                int(votes.claimed[i]),
-                float(votes.seconds[i]),
-                str(votes.errors[i]) if i in votes.errors else None,
-            )
-            for i, number in enumerate(inputs)
-        ]
+        rows = [self._row(int(number), digests[i], votes, i) for i, number in enumerate(inputs)]
         with _failures_named(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany(
-                "INSERT OR REPLACE INTO votes VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+                "INSERT OR REPLACE INTO votes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
             )
+
+    def _row(self, number: int, digest: bytes, votes: BlockVotes, i: int) -> tuple[Any, ...]:
+        row = (
+            number,
+            digest,
+            packed(votes.selection[i]),
+            packed(votes.counts[i]),
+            int(votes.claimed[i]),
+            float(votes.seconds[i]),
+            _text(votes.errors[i]) if i in votes.errors else None,
+        )
+        return *row, row_seal(self._key, row)
+
+
+def _text(error: Exception) -> str:
+    """Return what an error says, in letters that a file can hold."""
+    return str(error).encode("utf-8", "replace").decode()
+
+
+def _place(path: str | os.PathLike[str]) -> Path:
+    """Return where a store is to lie: one place, whatever links lead there."""
+    place = Path(os.fsdecode(path)).resolve()
+    if place.is_dir():
+        raise StoreWriteError(f"store must be a file, got the folder {os.fspath(path)!r}.")
+    if not place.parent.is_dir():
+        raise StoreWriteError(
+            f"store must lie in a folder that is there, got {os.fspath(path)!r}. Make "
+            f"{os.fspath(place.parent)!r} first."
+        )
+    return place
 
 
 def _locked(path: Path) -> sqlite3.Connection:
@@ -156,13 +186,18 @@ def _locked(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(lock, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             connection.close()
-            if "locked" not in str(error):
+            if "locked" in str(error):
+                raise StoreBusyError(
+                    f"store {os.fspath(path)!r} is being written by another run. Wait for it, or "
+                    f"hand in another path; it can be read meanwhile."
+                ) from error
+            if isinstance(error, sqlite3.OperationalError):
                 raise
-            raise StoreBusyError(
-                f"store {os.fspath(path)!r} is being written by another run. Wait for it, or hand "
-                f"in another path; it can be read meanwhile."
+            raise StoreWriteError(
+                f"store must have a lock beside it, but {os.fspath(lock)!r} is something else: "
+                f"{error}. Hand in another path, or remove that file."
             ) from error
     return connection
 

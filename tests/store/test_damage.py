@@ -26,6 +26,9 @@ from randsmooth.exceptions import (
     StoreWriteError,
 )
 from randsmooth.store.database import FORMAT_VERSION
+from randsmooth.store.header import read_header
+from randsmooth.store.packing import packed, unpacked
+from randsmooth.store.seals import row_seal, run_key
 
 CLF = classifier()
 RECORD = CLF.certificates(X[:N_INPUTS])
@@ -75,10 +78,13 @@ def test_whatever_happens_to_a_file_it_is_read_or_refused(finished: Path, tmp_pa
         path.write_bytes(mutated(content, rng))
         try:
             with VoteStore(path) as store:
-                record = store.certificates()
-                assert len(record) <= 10 * N_INPUTS
-        except (InvalidFileError, ValueError):
+                numbers, votes = store.votes()
+                store.certificates()
+        except InvalidFileError:
             refused += 1
+        else:  # rows may be missing, but what is there is what was counted
+            assert np.array_equal(votes.counts, RECORD.counts[numbers])
+            assert np.array_equal(votes.selection, RECORD.selection_counts[numbers])
     assert refused > N_MUTATIONS / 5
     assert peak_memory() - before < 200e6
     assert not list(tmp_path.glob("*.py"))
@@ -89,13 +95,32 @@ def altered(finished: Path, path: Path, *statements: str, values: tuple = ()) ->
     connection = sqlite3.connect(path, isolation_level=None)
     for statement in statements:
         connection.execute(statement, values)
+    with suppress(InvalidFileError, sqlite3.OperationalError, IndexError):
+        seal_anew(connection)
     connection.close()
     return path
+
+
+def seal_anew(connection: sqlite3.Connection) -> None:
+    """Seal all rows, as somebody does who means to forge them."""
+    key = run_key(read_header(connection))
+    for *row, _ in connection.execute("SELECT * FROM votes").fetchall():
+        values = (row_seal(key, tuple(row)), row[0])
+        connection.execute("UPDATE votes SET seal = ? WHERE input = ?", values)
 
 
 class Harm:
     def __reduce__(self):
         return os.mkdir, ("harmed",)
+
+
+def hidden_trigger(name: str) -> list[str]:
+    """Put a trigger where a look at the names of tables does not find it."""
+    text = f"CREATE TRIGGER {name} AFTER INSERT ON votes BEGIN DELETE FROM header; END"
+    return [
+        "PRAGMA writable_schema = ON",
+        f"INSERT INTO sqlite_schema VALUES ('trigger', '{name}', 'votes', 0, '{text}')",
+    ]
 
 
 HOSTILE = {
@@ -133,6 +158,16 @@ HOSTILE = {
     "claims of nothing": ["UPDATE votes SET claimed = 3 WHERE input = 3"],
     "text for claims": ["UPDATE votes SET claimed = 'all' WHERE input = 3"],
     "time that runs backwards": ["UPDATE votes SET seconds = -1 WHERE input = 3"],
+    "more votes than were drawn": [
+        f"UPDATE votes SET estimation = x'02{18 * '00'}ffff' WHERE input = 3"
+    ],
+    "fewer votes of selection": [f"UPDATE votes SET selection = x'01{10 * '00'}'"],
+    "labels of huge size together": [
+        'UPDATE header SET value = \'{"dtype": "<U16384", "labels": '
+        f"[{','.join(20_000 * '0')}]}}' WHERE name = 'classes'"
+    ],
+    "a trigger by the name of an index": hidden_trigger("sqlite_autoindex_votes_1"),
+    "a trigger by the name of a table": hidden_trigger("header"),
     "endless time": ["UPDATE votes SET seconds = 9e999 WHERE input = 3"],
 }
 
@@ -162,6 +197,60 @@ def test_a_pickle_is_never_opened(column, finished, tmp_path, monkeypatch) -> No
     except (InvalidFileError, StoreMismatchError):
         pass
     assert not Path("harmed").exists()
+
+
+def test_a_row_that_was_altered_is_noticed(finished: Path, tmp_path: Path) -> None:
+    """As many votes for other classes: nothing but the seal tells."""
+    path = tmp_path / "run.sqlite"
+    shutil.copy(finished, path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    kept = connection.execute("SELECT estimation FROM votes WHERE input = 7").fetchone()[0]
+    other = packed(np.roll(unpacked([kept], 10)[0], 1))
+    connection.execute("UPDATE votes SET estimation = ? WHERE input = 7", (other,))
+    connection.close()
+    message = "holds votes for input 7 that are not those that its run wrote"
+    with pytest.raises(InvalidFileError, match=message), VoteStore(path) as store:
+        store.certificates()
+    with pytest.raises(InvalidFileError, match=message):
+        stored(path, CLF)
+
+
+def test_a_log_that_was_left_behind_is_not_played_into_another_run(tmp_path: Path) -> None:
+    """Its store was removed after a kill; another run begins under the same name."""
+    path, kept = tmp_path / "run.sqlite", tmp_path / "kept"
+    kept.mkdir()
+    CLF.certificates(iter([X[:20]]), store=path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("UPDATE votes SET seconds = seconds + 1")
+    for kind in ("wal", "shm"):
+        shutil.copy(f"{path}-{kind}", kept / f"run.sqlite-{kind}")
+    connection.close()
+    path.unlink()
+    for left in kept.iterdir():
+        shutil.copy(left, tmp_path / left.name)
+    other = classifier(sigma=0.5, n_estimation=200)
+    assert same_counts(stored(path, other), other.certificates(X[:N_INPUTS]))
+
+
+def test_rows_of_another_run_are_refused(finished: Path, tmp_path: Path) -> None:
+    path, other = tmp_path / "run.sqlite", classifier(sigma=0.3)
+    other.certificates(X[:N_INPUTS], store=path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("ATTACH ? AS theirs", (str(finished),))
+    connection.execute("UPDATE votes SET seal = x'00' WHERE input = 0")
+    connection.execute("INSERT OR REPLACE INTO votes SELECT * FROM theirs.votes")
+    connection.close()
+    with pytest.raises(InvalidFileError, match="holds votes for input 0 that are not those"):
+        stored(path, other)
+
+
+def test_a_lock_that_is_something_else_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    Path(f"{path}.lock").write_text(100 * "somebody else's notes\n")
+    with pytest.raises(StoreWriteError, match=r"^store must have a lock beside it, but '.*lock'"):
+        stored(path, CLF)
 
 
 def test_a_name_that_leads_elsewhere_opens_that_file_and_no_other(finished, tmp_path) -> None:

@@ -244,8 +244,12 @@ def test_there_is_one_writer_at_a_time(path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere" / "run.sqlite"
-    with pytest.raises(StoreWriteError, match=r"^store must be a file .* got '.*nowhere.*unable"):
+    with pytest.raises(StoreWriteError, match=r"^store must lie in a folder .* Make '.*nowhere' f"):
         stored(nowhere, CLF)
+    with pytest.raises(StoreWriteError, match=r"^store must be a file, got the folder"):
+        stored(tmp_path, CLF)
+    with pytest.raises(StoreWriteError, match=r"^store must be a file, got the folder ''"):
+        CLF.certificates(X[:N_INPUTS], store="")
 
 
 def test_a_full_disk_loses_nothing_that_was_written(path: Path, monkeypatch) -> None:
