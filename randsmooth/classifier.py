@@ -36,7 +36,7 @@ from randsmooth.noise import Noise, noise_from_name
 from randsmooth.parameters import check_parameters
 from randsmooth.sentinel import check_sentinel, undecided_votes
 from randsmooth.sklearn_protocol import ScikitLearnProtocol
-from randsmooth.sources import is_stream
+from randsmooth.sources import in_batches, is_stream
 from randsmooth.streamed import streamed_certificates
 from randsmooth.two_stage import TwoStage
 
@@ -479,6 +479,7 @@ class SmoothedClassifier(
         TooFewDrawsWarning
             If `n_estimation` draws can never certify at this `alpha`, or not one of the radii.
         """
+        X = in_batches(X, len(getattr(self, "input_shape_", ())))
         if store is None and not (is_stream(X) or elsewhere()):
             return certification_run(self, X, noise_seed).certificates(radii)
         return streamed_certificates(self, X, radii=radii, noise_seed=noise_seed, store=store)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
 
 import numpy as np
 import torch
-from joblib import effective_n_jobs
-from joblib.parallel import get_active_backend
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from randsmooth._progress import progress_bar
 from randsmooth.batch_size import BatchSize
+from randsmooth.crews import counted_blocks, elsewhere, n_workers
+from randsmooth.crews.crew import WorkerLostError
 from randsmooth.entrance import Entrance
 from randsmooth.noise_bank import Ballot
 from randsmooth.readings import Reading, Votes
@@ -116,7 +117,7 @@ def count_in_chunks(
     Tally
         Votes, proofs and errors.
     """
-    workers = min(effective_n_jobs(n_jobs), len(X))
+    workers = min(n_workers(n_jobs), len(X))
     size = -(-len(X) // (workers * _CHUNKS_PER_WORKER if workers > 1 else 1))
     size = min(_LARGEST_CHUNK, max(size, min(_SMALLEST_CHUNK, -(-len(X) // workers))))
     rows = np.arange(len(X))
@@ -138,7 +139,8 @@ def count_in_chunks(
         task = _Task(entrance, ballot, batch_size)
         parts = [(X[chunk], rule.take(chunk), reading.take(chunk)) for chunk in chunks]
         results = _results(task, parts, n_jobs if workers > 1 else 1, advance, stop)
-        for chunk, part in zip(chunks, results, strict=True):
+        for number, part in results:
+            chunk = chunks[number]
             counts[chunk], tally.claimed[chunk] = part.counts, part.claimed
             tally.errors.update({int(chunk[row]): error for row, error in part.errors.items()})
     return tally
@@ -150,25 +152,56 @@ def _results(
     n_jobs: int | None,
     advance: Advance,
     stop: Event | None,
-) -> Iterator[Tally]:
+) -> Iterator[tuple[int, Tally]]:
+    """Return what was counted for each part, by its number."""
     if n_jobs == 1:
-        yield from (_count_chunk(task, *part, advance, stop) for part in parts)
-        return
-    backend, _ = get_active_backend(prefer="threads")
-    shared: tuple[Advance | None, Event | None] = None, None
-    if getattr(backend, "supports_sharedmem", False):
-        shared = advance, Event()
+        yield from ((i, _count_chunk(task, *part, advance, stop)) for i, part in enumerate(parts))
+    elif elsewhere():
+        yield from _results_of_others(task, parts, n_jobs, advance)
+    else:
+        yield from enumerate(_results_of_threads(task, parts, n_jobs, advance))
+
+
+def _results_of_threads(
+    task: _Task, parts: list[_Part], n_jobs: int | None, advance: Advance
+) -> Iterator[Tally]:
+    stop = Event()
     with _one_torch_thread():
         try:
-            for tally in Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-                delayed(_count_chunk)(task, *part, *shared) for part in parts
-            ):
-                if shared[0] is None:
-                    advance(int(parts[0][2].n_draws(tally.counts).sum()), len(tally.counts))
-                yield tally
+            yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+                delayed(_count_chunk)(task, *part, advance, stop) for part in parts
+            )
         finally:
-            if shared[1] is not None:  # an interrupted run leaves no thread at work
-                shared[1].set()
+            stop.set()  # an interrupted run leaves no thread at work
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """A part on its way to a worker elsewhere."""
+
+    number: int
+    inputs: _Part
+
+
+def _results_of_others(
+    task: _Task, parts: list[_Part], n_jobs: int | None, advance: Advance
+) -> Iterator[tuple[int, Tally]]:
+    blocks = (_Numbered(number, part) for number, part in enumerate(parts))
+    device = task.entrance.base.device
+    with closing(
+        counted_blocks(partial(_count_part, task), blocks, n_jobs=n_jobs, device=device)
+    ) as counted:
+        for block, tally in counted:
+            X, _, reading = block.inputs
+            if isinstance(tally, WorkerLostError):
+                zeros = np.zeros((len(X), reading.n_columns), dtype=np.int64)
+                tally = Tally(zeros, zeros[:, 0], dict.fromkeys(range(len(X)), tally))
+            advance(int(reading.n_draws(tally.counts).sum()), len(X))
+            yield block.number, tally
+
+
+def _count_part(task: _Task, part: _Part) -> Tally:
+    return _count_chunk(task, *part)
 
 
 def _count_chunk(

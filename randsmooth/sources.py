@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from itertools import islice
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from randsmooth.inputs import on_host
 
-__all__ = ["Source", "is_stream", "source_of"]
+__all__ = ["Source", "in_batches", "is_stream", "source_of"]
 
 
 class Source(Protocol):
@@ -60,6 +60,29 @@ class _Stream:
 
     def next(self, n_most: int) -> Any:
         return _stacked(islice(self._rows, n_most))
+
+
+def in_batches(X: Any, n_dimensions: int) -> Any:
+    """Return batches in a list, or in what else can be gone through, one after the other.
+
+    Parameters
+    ----------
+    X : object
+        The inputs as handed in.
+
+    n_dimensions : int
+        Dimensions of one input.
+
+    Returns
+    -------
+    object
+        An iterator of batches; all else as it is.
+    """
+    if isinstance(X, list | tuple):
+        held = len(X) > 0 and getattr(_without_labels(X[0]), "ndim", 0) == n_dimensions + 1
+        return iter(X) if held else X
+    known = isinstance(X, Dataset | DataLoader | Sized | str) or hasattr(X, "__array__")
+    return iter(X) if isinstance(X, Iterable) and not known else X
 
 
 def is_stream(X: Any) -> bool:
@@ -112,9 +135,12 @@ def source_of(X: Any) -> Source:
 
 def _input(item: Any) -> NDArray[Any]:
     """Return an item, or a batch, without its labels."""
-    first = item[0] if isinstance(item, tuple | list) else item
-    array: NDArray[Any] = np.asarray(on_host(first))
+    array: NDArray[Any] = np.asarray(on_host(_without_labels(item)))
     return array
+
+
+def _without_labels(item: Any) -> Any:
+    return item[0] if isinstance(item, tuple | list) and len(item) else item
 
 
 def _stacked(rows: Iterable[NDArray[Any]]) -> Any:

@@ -1,5 +1,5 @@
 """Who counts blocks of inputs: this process, its threads, other processes, or a cluster."""
 
-from randsmooth.crews.dispatch import counted_blocks, elsewhere
+from randsmooth.crews.dispatch import counted_blocks, elsewhere, n_workers
 
-__all__ = ["counted_blocks", "elsewhere"]
+__all__ = ["counted_blocks", "elsewhere", "n_workers"]

@@ -8,13 +8,11 @@ from contextlib import suppress
 from typing import Any
 
 from joblib import Parallel, delayed
-from numpy.typing import NDArray
 
 from randsmooth.crews.crew import WorkerLostError
 from randsmooth.crews.local import Counter
 from randsmooth.crews.shipping import count_shipped, packed_counter
 from randsmooth.exceptions import ClusterLostError
-from randsmooth.store.votes import BlockVotes
 
 __all__ = ["Batches", "DaskCluster", "RayCluster"]
 
@@ -37,7 +35,7 @@ class DaskCluster:
         self.n_workers = max(1, sum(client.nthreads().values()))
         self._futures: set[Any] = set()
 
-    def submit(self, X: NDArray[Any]) -> Any:
+    def submit(self, X: Any) -> Any:
         """Hand over a block; see `Crew`."""
         if self._cargo is None or self._cargo.status != "finished":
             # What was sent is lost with the last worker that has it.
@@ -68,13 +66,13 @@ class DaskCluster:
                     f"some, and call again: with store=, what was counted is kept."
                 )
 
-    def result(self, ticket: Any) -> BlockVotes:
+    def result(self, ticket: Any) -> Any:
         """Return the votes for a block; see `Crew`."""
         from distributed import CancelledError, KilledWorker
 
         self._futures.discard(ticket)
         try:
-            votes: BlockVotes = ticket.result()
+            votes: Any = ticket.result()
         except (KilledWorker, CancelledError) as error:
             raise WorkerLostError("a worker of the Dask cluster died") from error
         finally:
@@ -104,7 +102,7 @@ class RayCluster:
         self._count = self._ray.remote(**needs)(count_shipped)
         self._refs: set[Any] = set()
 
-    def submit(self, X: NDArray[Any]) -> Any:
+    def submit(self, X: Any) -> Any:
         """Hand over a block; see `Crew`."""
         ref = self._count.remote(self._name, self._cargo, X)
         self._refs.add(ref)
@@ -125,12 +123,12 @@ class RayCluster:
                     f"call again: with store=, what was counted is kept."
                 )
 
-    def result(self, ticket: Any) -> BlockVotes:
+    def result(self, ticket: Any) -> Any:
         """Return the votes for a block; see `Crew`."""
         lost = self._ray.exceptions
         self._refs.discard(ticket)
         try:
-            votes: BlockVotes = self._ray.get(ticket)
+            votes: Any = self._ray.get(ticket)
         except (
             lost.WorkerCrashedError,
             lost.NodeDiedError,
@@ -156,11 +154,11 @@ class Batches:
     def __init__(self, counter: Counter, n_workers: int) -> None:
         self.n_workers = n_workers
         self._name, self._content = packed_counter(counter)
-        self._blocks: dict[int, NDArray[Any]] = {}
-        self._votes: dict[int, BlockVotes] = {}
+        self._blocks: dict[int, Any] = {}
+        self._votes: dict[int, Any] = {}
         self._n_given = 0
 
-    def submit(self, X: NDArray[Any]) -> int:
+    def submit(self, X: Any) -> int:
         """Hand over a block; see `Crew`."""
         self._n_given += 1
         self._blocks[self._n_given] = X
@@ -178,7 +176,7 @@ class Batches:
             del self._blocks[number]
         return taken
 
-    def result(self, ticket: int) -> BlockVotes:
+    def result(self, ticket: int) -> Any:
         """Return the votes for a block; see `Crew`."""
         return self._votes.pop(ticket)
 

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
-
-from randsmooth.store.votes import BlockVotes
-
 __all__ = ["Crew", "WorkerLostError"]
 
 
@@ -25,13 +21,13 @@ class Crew(Protocol):
     n_tries: int
     """How often a block may be lost before it is given up."""
 
-    def submit(self, X: NDArray[Any]) -> Any:
+    def submit(self, X: Any) -> Any:
         """Hand over a block.
 
         Parameters
         ----------
-        X : ndarray of shape (n_inputs, ...)
-            The inputs.
+        X : object
+            Its inputs, as the counter takes them.
 
         Returns
         -------
@@ -55,7 +51,7 @@ class Crew(Protocol):
         """
         ...
 
-    def result(self, ticket: Any) -> BlockVotes:
+    def result(self, ticket: Any) -> Any:
         """Return the votes for a block that is ready.
 
         Parameters
@@ -65,8 +61,8 @@ class Crew(Protocol):
 
         Returns
         -------
-        BlockVotes
-            The votes.
+        object
+            What the counter returned.
 
         Raises
         ------

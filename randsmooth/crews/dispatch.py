@@ -10,14 +10,12 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
-from numpy.typing import NDArray
 
 from randsmooth.crews.clusters import Batches, DaskCluster, RayCluster
 from randsmooth.crews.crew import Crew, WorkerLostError
 from randsmooth.crews.local import Alone, Counter, Processes, Threads, visible_devices
-from randsmooth.store.votes import BlockVotes
 
-__all__ = ["counted_blocks", "elsewhere"]
+__all__ = ["counted_blocks", "elsewhere", "n_workers"]
 
 _IN_STOCK = 2  # blocks for each worker that are handed over at once, so that none waits
 
@@ -26,8 +24,8 @@ class HasInputs(Protocol):
     """A block: what has inputs to be counted."""
 
     @property
-    def inputs(self) -> NDArray[Any]:
-        """The inputs."""
+    def inputs(self) -> Any:
+        """The inputs, as the counter takes them."""
         ...
 
 
@@ -40,7 +38,7 @@ def counted_blocks(
     *,
     n_jobs: int | None,
     device: torch.device,
-) -> Generator[tuple[Block, BlockVotes | WorkerLostError], None, None]:
+) -> Generator[tuple[Block, Any], None, None]:
     """Return blocks with their votes, as they get ready.
 
     A worker that dies costs its block, which is handed over again. Several may be suspected of
@@ -49,8 +47,9 @@ def counted_blocks(
 
     Parameters
     ----------
-    counter : callable (ndarray) -> BlockVotes
-        What counts.
+    counter : callable
+        What counts: it takes the inputs of a block and returns a dataclass with `errors` by row,
+        such as `BlockVotes`.
 
     blocks : iterator of blocks
         What is to be counted. It is asked for few more than there are workers.
@@ -67,8 +66,8 @@ def counted_blocks(
     block : block
         One of the blocks.
 
-    votes : BlockVotes or WorkerLostError
-        Its votes, or what became of the worker where it was given up.
+    votes : object or WorkerLostError
+        What was counted for it, or what became of the worker where it was given up.
     """
     with closing(_crew(counter, n_jobs, device)) as crew:
         dispatch = _Dispatch(crew, blocks)
@@ -96,7 +95,7 @@ class _Dispatch(Generic[Block]):
             self._submit(block, 0)
         return bool(self.waiting)
 
-    def ready(self) -> Iterator[tuple[Block, BlockVotes | WorkerLostError]]:
+    def ready(self) -> Iterator[tuple[Block, Any]]:
         """Return what has become ready, some of it at least unless a worker was lost."""
         for ticket in self.crew.finished(self.waiting.keys()):
             block, n_lost = self.waiting.pop(ticket)
@@ -124,24 +123,53 @@ def elsewhere() -> bool:
         Whether workers may die without this process.
     """
     backend, _ = get_active_backend(prefer="threads")
-    return not getattr(backend, "supports_sharedmem", False)
+    return not (getattr(backend, "supports_sharedmem", False) or _is_worker(backend))
+
+
+def n_workers(n_jobs: int | None) -> int:
+    """Return how many workers joblib's configuration has.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        Workers, in joblib's terms.
+
+    Returns
+    -------
+    int
+        Their number; 1 in a task of a cluster, which would wait for workers that wait for it.
+    """
+    backend, _ = get_active_backend(prefer="threads")
+    return 1 if _is_worker(backend) else int(effective_n_jobs(n_jobs))
+
+
+def _is_worker(backend: Any) -> bool:
+    """Return whether this is a task of a Dask cluster, to which joblib hands its own cluster on."""
+    if type(backend).__name__ != "DaskDistributedBackend":
+        return False
+    from distributed import get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return False
+    return True
 
 
 def _crew(counter: Counter, n_jobs: int | None, device: torch.device) -> Crew:
     """Return the crew that joblib's configuration asks for."""
-    n_workers = effective_n_jobs(n_jobs)
     backend, _ = get_active_backend(prefer="threads")
-    kind = type(backend).__name__
-    if kind == "DaskDistributedBackend":
+    kind, n_asked = type(backend).__name__, n_workers(n_jobs)
+    if kind == "DaskDistributedBackend" and elsewhere():
         return DaskCluster(counter, backend.client)
     if kind == "RayBackend":
-        return RayCluster(counter, n_workers, on_device=device.type == "cuda")
-    if n_workers == 1:
+        return RayCluster(counter, n_asked, on_device=device.type == "cuda")
+    if n_asked == 1:
         return Alone(counter)
     if kind == "ThreadingBackend":
-        return Threads(counter, n_workers)
+        return Threads(counter, n_asked)
     if kind == "LokyBackend":
         # A device that was asked for by its number is the one that all of them use.
         own = device.type == "cuda" and not device.index
-        return Processes(counter, n_workers, visible_devices() if own else ())
-    return Batches(counter, n_workers)
+        return Processes(counter, n_asked, visible_devices() if own else ())
+    return Batches(counter, n_asked)

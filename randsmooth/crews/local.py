@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import torch
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import BrokenProcessPool
-from numpy.typing import NDArray
 
 from randsmooth.crews.crew import WorkerLostError
 from randsmooth.crews.shipping import count_shipped, packed_counter
-from randsmooth.store.votes import BlockVotes
 
 __all__ = ["Alone", "Processes", "Threads", "visible_devices"]
 
-Counter = Callable[..., BlockVotes]
+Counter = Callable[..., Any]
+
+_LOOK = 1.0  # seconds between two looks at whether the parent is there
 
 
 class Alone:
@@ -32,10 +34,10 @@ class Alone:
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._blocks: dict[int, NDArray[Any]] = {}
+        self._blocks: dict[int, Any] = {}
         self._n_given = 0
 
-    def submit(self, X: NDArray[Any]) -> int:
+    def submit(self, X: Any) -> int:
         """Hand over a block; see `Crew`."""
         self._n_given += 1
         self._blocks[self._n_given] = X
@@ -45,7 +47,7 @@ class Alone:
         """Wait for blocks; see `Crew`."""
         return [min(tickets)]
 
-    def result(self, ticket: int) -> BlockVotes:
+    def result(self, ticket: int) -> Any:
         """Return the votes for a block; see `Crew`."""
         return self._counter(self._blocks.pop(ticket))
 
@@ -59,7 +61,7 @@ class _Executing:
 
     n_tries = 3
 
-    def finished(self, tickets: Collection[Future[BlockVotes]]) -> list[Future[BlockVotes]]:
+    def finished(self, tickets: Collection[Future[Any]]) -> list[Future[Any]]:
         """Wait for blocks; see `Crew`."""
         return list(wait(tickets, return_when=FIRST_COMPLETED).done)
 
@@ -74,11 +76,11 @@ class Threads(_Executing):
         torch.set_num_threads(1)  # two levels of threads would fight over the cores
         self._pool = ThreadPoolExecutor(n_workers)
 
-    def submit(self, X: NDArray[Any]) -> Future[BlockVotes]:
+    def submit(self, X: Any) -> Future[Any]:
         """Hand over a block; see `Crew`."""
         return self._pool.submit(self._counter, X, self._stop)
 
-    def result(self, ticket: Future[BlockVotes]) -> BlockVotes:
+    def result(self, ticket: Future[Any]) -> Any:
         """Return the votes for a block; see `Crew`."""
         return ticket.result()
 
@@ -104,18 +106,18 @@ class Processes(_Executing):
         cargo = Path(self._folder.name) / name
         cargo.write_bytes(content)
         places = list(devices)[:n_workers] or [None] * n_workers
-        self._processes = [_Process(name, str(cargo), device) for device in places]
+        self._processes = [_Process(name, cargo, device) for device in places]
         self.n_workers = len(places)
-        self._at: dict[Future[BlockVotes], _Process] = {}
+        self._at: dict[Future[Any], _Process] = {}
 
-    def submit(self, X: NDArray[Any]) -> Future[BlockVotes]:
+    def submit(self, X: Any) -> Future[Any]:
         """Hand over a block; see `Crew`."""
         process = min(self._processes, key=lambda process: len(process.given))
         ticket = process.submit(X)
         self._at[ticket] = process
         return ticket
 
-    def result(self, ticket: Future[BlockVotes]) -> BlockVotes:
+    def result(self, ticket: Future[Any]) -> Any:
         """Return the votes for a block; see `Crew`."""
         return self._at.pop(ticket).result(ticket)
 
@@ -129,26 +131,29 @@ class Processes(_Executing):
 class _Process:
     """One process, started when it is first needed, and anew after it died."""
 
-    def __init__(self, name: str, cargo: str, device: str | None) -> None:
+    def __init__(self, name: str, cargo: Path, device: str | None) -> None:
         self._name, self._cargo = name, cargo
         self._env = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
         self._pool: Any = None
-        self.given: set[Future[BlockVotes]] = set()
+        self.given: set[Future[Any]] = set()
 
-    def submit(self, X: NDArray[Any]) -> Future[BlockVotes]:
+    def submit(self, X: Any) -> Future[Any]:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, env=self._env)
-        try:
-            ticket: Future[BlockVotes] = self._pool.submit(
-                count_shipped, self._name, self._cargo, X
+            self._pool = ProcessPoolExecutor(
+                1,
+                env=self._env,
+                initializer=leave_with,
+                initargs=(os.getpid(), str(self._cargo.parent)),
             )
+        try:
+            ticket: Future[Any] = self._pool.submit(count_shipped, self._name, str(self._cargo), X)
         except BrokenProcessPool as error:  # it broke a moment ago: whoever waits will hear of it
             ticket = Future()
             ticket.set_exception(error)
         self.given.add(ticket)
         return ticket
 
-    def result(self, ticket: Future[BlockVotes]) -> BlockVotes:
+    def result(self, ticket: Future[Any]) -> Any:
         self.given.discard(ticket)
         try:
             return ticket.result()
@@ -163,6 +168,27 @@ class _Process:
         self.given.clear()
         if pool is not None:
             pool.shutdown(wait=True, kill_workers=kill)
+
+
+def leave_with(parent: int, folder: str) -> None:
+    """End this process soon after its parent, however that ended, with what it has left.
+
+    Parameters
+    ----------
+    parent : int
+        Number of the process that started this one.
+
+    folder : str
+        What to remove then.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK)
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def visible_devices() -> list[str]:

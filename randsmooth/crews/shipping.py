@@ -10,9 +10,6 @@ from typing import Any
 
 import cloudpickle
 import torch
-from numpy.typing import NDArray
-
-from randsmooth.store.votes import BlockVotes
 
 __all__ = ["count_shipped", "packed_counter"]
 
@@ -24,7 +21,7 @@ def packed_counter(counter: Any) -> tuple[str, bytes]:
 
     Parameters
     ----------
-    counter : callable (ndarray) -> BlockVotes
+    counter : callable
         What counts the votes for a block.
 
     Returns
@@ -39,7 +36,7 @@ def packed_counter(counter: Any) -> tuple[str, bytes]:
     return blake2b(content, digest_size=16).hexdigest(), content
 
 
-def count_shipped(name: str, content: bytes | str, X: NDArray[Any]) -> BlockVotes:
+def count_shipped(name: str, content: bytes | str, X: Any) -> Any:
     """Return the votes for a block, in a worker.
 
     Parameters
@@ -50,13 +47,13 @@ def count_shipped(name: str, content: bytes | str, X: NDArray[Any]) -> BlockVote
     content : bytes or str
         Its bytes, or the file that holds them.
 
-    X : ndarray of shape (n_inputs, ...)
-        The inputs.
+    X : object
+        The inputs, as it takes them.
 
     Returns
     -------
-    BlockVotes
-        The votes.
+    object
+        What it returned; its errors are such as can travel.
     """
     counter = _unpacked.get(name)
     if counter is None:
@@ -65,7 +62,7 @@ def count_shipped(name: str, content: bytes | str, X: NDArray[Any]) -> BlockVote
         counter = pickle.loads(given)
         _unpacked.clear()
         _unpacked[name] = counter
-    votes: BlockVotes = counter(X)
+    votes: Any = counter(X)
     errors = {row: _portable(error) for row, error in votes.errors.items()}
     return replace(votes, errors=errors)
 

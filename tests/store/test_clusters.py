@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pytest
 from murders import murderous_run
 from runs import N_INPUTS, X, classifier, same_counts
@@ -67,7 +68,9 @@ def backend(request, tmp_path_factory) -> Iterator[str]:
 def test_a_cluster_gives_the_counts_of_one_process(backend: str, tmp_path: Path) -> None:
     with joblib.parallel_config(backend):
         record = CLF.certificates(INPUTS, store=tmp_path / "run.sqlite")
+        shares = CLF.predict_proba(INPUTS)
     assert same_counts(record, CLF.certificates(INPUTS))
+    assert np.array_equal(shares, CLF.predict_proba(INPUTS))
 
 
 def test_a_worker_that_dies_costs_nothing_but_time(backend: str, tmp_path: Path) -> None:

@@ -51,6 +51,13 @@ def on_disk(folder: Path) -> np.ndarray:
     return np.load(folder / "inputs.npy", mmap_mode="r")
 
 
+class Giver:
+    """Batches, over and over, by another library."""
+
+    def __iter__(self):
+        return iter([INPUTS[:33], INPUTS[33:]])
+
+
 SOURCES = {
     "data set of pairs": lambda folder: Pairs(),
     "data set without a length": lambda folder: Endless(),
@@ -59,6 +66,9 @@ SOURCES = {
     ),
     "loader": lambda folder: DataLoader(Pairs(), batch_size=7),
     "batches": lambda folder: iter([INPUTS[:1], INPUTS[1:40], INPUTS[40:]]),
+    "batches in a list": lambda folder: [INPUTS[:20], torch.from_numpy(INPUTS[20:])],
+    "batches with labels in a list": lambda folder: [(INPUTS[:9], y[:9]), (INPUTS[9:], y[9:])],
+    "what gives batches": lambda folder: Giver(),
     "batches with labels": lambda folder: iter([(INPUTS[:9], y[:9]), (INPUTS[9:], y[9:])]),
     "array on disk": on_disk,
 }
