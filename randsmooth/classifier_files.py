@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from randsmooth._archive import storable
 from randsmooth._files import written_whole
+from randsmooth.classifier_header import (
+    HEADER,
+    SKLEARN,
+    TENSORS,
+    described,
+    is_plain_value,
+    parameters_of,
+    read_members,
+    sealed,
+)
+from randsmooth.classifier_modules import filled, made_module, tensors_of
 from randsmooth.entrance_memory import EntranceMemory
 from randsmooth.exceptions import InvalidFileError
-from randsmooth.fitting import unwrap
-from randsmooth.noise.names import noise_facts, noise_from_facts
-from randsmooth.two_stage import TwoStage
+from randsmooth.fingerprints import criterion_kind, model_fingerprint
+from randsmooth.fitting import is_net, unwrap
+from randsmooth.network import net_base
+from randsmooth.noise.names import noise_from_facts
+from randsmooth.parameters import check_parameters
 
 __all__ = ["ClassifierFiles"]
 
-_FORMAT = {"format": "randsmooth.SmoothedClassifier", "format_version": 1}
-_HEADER, _TENSORS, _SKLEARN = "classifier.json", "weights.safetensors", "base.skops"
-_ALLOWED = ("randsmooth.models",)
 _NETS = {kind.__name__: kind for kind in (NeuralNetClassifier, NeuralNetBinaryClassifier)}
 _MOST_TIMES_LARGER = 1000  # what compression of honest content reaches
-_LEFT_OUT = ("estimator", "noise", "n_estimation", "training", "random_state")
+_CRITERIA = {
+    "CrossEntropyLoss": nn.CrossEntropyLoss,
+    "BCEWithLogitsLoss": nn.BCEWithLogitsLoss,
+    "NLLLoss": nn.NLLLoss,  # stands for all whose inputs are probabilities already
+}
 
 
 class ClassifierFiles:
@@ -56,10 +69,12 @@ class ClassifierFiles:
             If the classifier is not fitted.
 
         ValueError
-            If the noise is not one of `randsmooth.noise.NOISES`, or the bound a function.
+            If the noise is not one of `randsmooth.noise.NOISES`, or the bound or what a net makes
+            of its outputs a function.
 
         TypeError
-            If the base is a net of a class of its own, or labels are objects other than text.
+            If the base is a net of a class of its own, or inside a Pipeline, or something else that
+            skops cannot save, or labels are objects other than text.
 
         ImportError
             If the base needs skops and it is not installed.
@@ -81,10 +96,12 @@ class ClassifierFiles:
         """
         check_is_fitted(self)
         kind, facts, content = _base_content(self)
-        header = {**_FORMAT, "base": {"kind": kind, **facts}, **_described(self)}
+        fingerprint = model_fingerprint(self.estimator_)
+        base = {"kind": kind, "fingerprint": fingerprint, **facts}
+        header = sealed({"base": base, **described(self)})
         with written_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(_HEADER, json.dumps(header))
-            archive.writestr(_SKLEARN if kind == "sklearn" else _TENSORS, content)
+            archive.writestr(HEADER, json.dumps(header))
+            archive.writestr(SKLEARN if kind == "sklearn" else TENSORS, content)
 
     @classmethod
     def load(
@@ -102,8 +119,10 @@ class ClassifierFiles:
             The file.
 
         module : torch.nn.Module, callable () -> torch.nn.Module, or None, default=None
-            A module of the right layers, or what makes one, such as its class. None makes the
-            class that the file names, if that is one of `randsmooth.models`.
+            A module of the right layers, or what makes one. A class is called with the arguments
+            that the file keeps: numbers, text, True, False and None. Anything else is called
+            without. None makes the class that the file names, if that is one of
+            `randsmooth.models`.
 
         trusted : sequence of str or None, default=None
             Types that a scikit-learn base may be made of, beside those that skops trusts by itself;
@@ -120,24 +139,35 @@ class ClassifierFiles:
             If the file is missing, damaged, or something else.
 
         ValueError
-            If the file names a module or a type that is not allowed, or `module` has other layers.
+            If the file names a module or a type that is not allowed, or `module` has other layers
+            or attributes, or is a class that needs arguments which the file does not keep.
 
         ImportError
             If the base needs skops and it is not installed.
         """
-        header, content = _read(path)
-        base = header["base"]
+        header, content = read_members(path)
+        base, name = header["base"], os.fspath(path)
         if base["kind"] == "sklearn":
             trained = _from_skops(content, trusted)
-            template = clone(trained)
+            template = clone(trained) if hasattr(trained, "get_params") else trained
         else:
-            trained = _filled(_made(module, base), content, path)
-            if base["kind"] == NeuralNetBinaryClassifier.__name__:
-                trained = NeuralNetBinaryClassifier(trained, threshold=base["threshold"])
-                trained.initialize()
-            template = trained
-        clf = cls(**_parameters(header, FrozenEstimator(trained) if base["frozen"] else template))
-        clf._restore(header, trained)
+            tensors = tensors_of(content, name)
+            trained = template = _net(filled(made_module(module, base, tensors), tensors), base)
+        with _as_invalid(name):
+            clf = cls(
+                **parameters_of(header, FrozenEstimator(trained) if base["frozen"] else template)
+            )
+            check_parameters(clf)
+            clf._restore(header, trained)
+            _check_shapes(clf, base["frozen"])
+        if model_fingerprint(trained) != base["fingerprint"]:
+            if module is None:
+                raise InvalidFileError(f"{name} is damaged: its base is not what was saved.")
+            raise ValueError(
+                f"module must be as it was when the classifier was saved, got {module!r}, which "
+                f"with the weights of the file has another attribute, buffer or class. Hand in a "
+                f"function that makes it with the same arguments."
+            )
         return clf
 
     def _restore(self: Any, header: dict[str, Any], trained: Any) -> None:
@@ -169,145 +199,93 @@ def _base_content(clf: Any) -> tuple[str, dict[str, Any], bytes]:
         )
     from safetensors.torch import save
 
-    tensors = {
-        name: tensor.detach().cpu().clone().contiguous()
-        for name, tensor in module.state_dict().items()
-    }
     given = {} if kind == "module" else trained.get_params_for("module")
     facts = {
         "frozen": frozen,
         "module": f"{type(module).__module__}:{type(module).__qualname__}",
-        "arguments": {name: value for name, value in given.items() if _is_plain(value)},
-        "threshold": float(getattr(trained, "threshold", 0.5)),
+        "arguments": {name: value for name, value in given.items() if is_plain_value(value)},
+        "not_kept": [name for name, value in given.items() if not is_plain_value(value)],
+        **({} if kind == "module" else _outputs(trained)),
     }
-    content: bytes = save(tensors)
+    content: bytes = save(_state(module))
     return kind, facts, content
 
 
-def _described(clf: Any) -> dict[str, Any]:
-    """Return parameters and what was learned, in plain values."""
-    if not isinstance(clf.bound, str):
-        raise ValueError(f"bound must be a name to be saved, got {clf.bound!r}.")
-    parameters = {
-        name: value
-        for name, value in clf.get_params(deep=False).items()
-        if name not in _LEFT_OUT and _is_plain(value)
-    }
-    n_draws = clf.n_estimation
-    classes = storable(clf.classes_)
-    names = getattr(clf, "feature_names_in_", None)
+def _state(module: nn.Module) -> dict[str, torch.Tensor]:
+    state = module.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(
+                f"estimator must have tensors only in its state to be saved, got "
+                f"{type(value).__name__} in {name}. Let get_extra_state return a tensor."
+            )
+    return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
+
+
+def _outputs(net: Any) -> dict[str, Any]:
+    """Return what a net makes of the outputs of its module."""
+    if net.predict_nonlinearity not in ("auto", None):
+        raise ValueError(
+            f"predict_nonlinearity must be 'auto' or None to be saved, got "
+            f"{net.predict_nonlinearity!r}. Make it the module's last layer."
+        )
     return {
-        "parameters": {
-            **parameters,
-            "noise": clf.noise if isinstance(clf.noise, str) else noise_facts(clf.noise),
-            "n_estimation": vars(n_draws) if isinstance(n_draws, TwoStage) else n_draws,
-            "training": clf.training if isinstance(clf.training, str | None) else "auto",
-            "random_state": clf.random_state if isinstance(clf.random_state, int | None) else None,
-        },
-        "fitted": {
-            "classes": classes.tolist(),
-            "classes_dtype": classes.dtype.str,
-            "input_shape": list(clf.input_shape_),
-            "noise": noise_facts(clf.noise_),
-            "noise_seed": int(clf.noise_seed_),
-            "n_features_in_": getattr(clf, "n_features_in_", None),
-            "feature_names_in_": None if names is None else [str(name) for name in names],
-        },
+        "threshold": float(getattr(net, "threshold", 0.5)),
+        "criterion": criterion_kind(net).__name__,
+        "nonlinearity": net.predict_nonlinearity,
     }
 
 
-def _parameters(header: dict[str, Any], estimator: Any) -> dict[str, Any]:
-    parameters = dict(header["parameters"])
-    if isinstance(parameters["noise"], dict):
-        parameters["noise"] = noise_from_facts(parameters["noise"])
-    if isinstance(parameters["n_estimation"], dict):
-        parameters["n_estimation"] = TwoStage(**parameters["n_estimation"])
-    return {**parameters, "estimator": estimator}
+def _net(module: nn.Module, base: dict[str, Any]) -> Any:
+    """Return the module as the kind of base that was saved."""
+    outputs = base.get("nonlinearity"), base.get("criterion")
+    binary = base["kind"] == NeuralNetBinaryClassifier.__name__
+    if base["kind"] == "module" or (not binary and outputs == ("auto", "CrossEntropyLoss")):
+        return module  # its outputs are logits
+    how = {"train_split": None, "verbose": 0, "predict_nonlinearity": outputs[0]}
+    if binary:
+        how["threshold"] = base["threshold"]
+    net = _NETS[base["kind"]](module, criterion=_CRITERIA[base["criterion"]], **how)
+    return net.initialize()
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
-    """Return header and content of a file, of which nothing is believed before it is seen."""
-    name = os.fspath(path)
+def _check_shapes(clf: Any, frozen: bool) -> None:
+    """Refuse labels and a shape of inputs that the base does not have."""
+    trained, shape, n_classes = clf.estimator_, clf.input_shape_, len(clf.classes_)
+    if is_net(trained):
+        row = np.zeros((1, *shape), dtype=np.float32)
+        if net_base(trained, row, "cpu", n_classes).n_classes != n_classes:
+            raise ValueError(f"its base has two classes, not {n_classes}")
+        return
+    labels = clf.classes_ if frozen else np.arange(n_classes)
+    if not np.array_equal(trained.classes_, labels):
+        raise ValueError(f"its base has the classes {trained.classes_}, not {labels}")
+    if len(shape) == 1 and shape[0] != getattr(trained, "n_features_in_", shape[0]):
+        raise ValueError(f"its base has {trained.n_features_in_} features, not {shape}")
+
+
+@contextmanager
+def _as_invalid(name: str) -> Iterator[None]:
     try:
-        with zipfile.ZipFile(Path(path)) as archive:
-            members = archive.infolist()
-            names = {member.filename for member in members}
-            # Stored as they are: a small file cannot grow into a large one.
-            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-                raise InvalidFileError(f"{name} is compressed, which no saved classifier is.")
-            if len(members) != 2 or _HEADER not in names or not names & {_TENSORS, _SKLEARN}:
-                raise InvalidFileError(f"{name} is no saved classifier: it holds {sorted(names)}.")
-            header = json.loads(archive.read(_HEADER))
-            (other,) = names - {_HEADER}
-            content = archive.read(other)
-        _check_header(header, other)
+        yield
     except InvalidFileError:
         raise
-    except FileNotFoundError as error:
-        raise InvalidFileError(f"{name} does not exist.") from error
-    except Exception as error:  # damage can surface as any error of zipfile, zlib or json
-        raise InvalidFileError(f"{name} is damaged, or no saved classifier: {error!r}") from error
-    return header, content
-
-
-def _check_header(header: dict[str, Any], member: str) -> None:
-    if {name: header[name] for name in _FORMAT} != _FORMAT:
-        raise InvalidFileError(
-            f"it is {header['format']!r} of version {header['format_version']!r}, and this "
-            f"randsmooth reads version {_FORMAT['format_version']}; a newer release may read it."
-        )
-    base, fitted = header["base"], header["fitted"]
-    if base["kind"] not in ("sklearn", "module", *_NETS):
-        raise InvalidFileError(f"its base is of an unknown kind, {base['kind']!r}.")
-    if (base["kind"] == "sklearn") != (member == _SKLEARN):
-        raise InvalidFileError(f"its base is {base['kind']!r}, but it holds {member!r}.")
-    if np.dtype(fitted["classes_dtype"]).kind not in "biufU":
-        raise InvalidFileError(f"its labels are of dtype {fitted['classes_dtype']!r}.")
-    noise_from_facts(fitted["noise"])
-
-
-def _made(module: Any, base: dict[str, Any]) -> nn.Module:
-    """Return a module of the layers that the file is about, from the caller or by its name."""
-    if isinstance(module, nn.Module):
-        return _checked_module(clone(module, safe=False))
-    if module is not None:
-        return _checked_module(module())
-    package, _, name = str(base["module"]).partition(":")
-    if not any(package == allowed or package.startswith(f"{allowed}.") for allowed in _ALLOWED):
-        raise ValueError(
-            f"module must be given for a class outside {' and '.join(_ALLOWED)}: the file names "
-            f"{package}.{name}. Call load(path, module={name.rpartition('.')[2]})."
-        )
-    kind = getattr(importlib.import_module(package), name, None)
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise InvalidFileError(f"the file names {package}.{name}, which is no module.")
-    return _checked_module(kind(**base["arguments"]))
-
-
-def _checked_module(made: Any) -> nn.Module:
-    if not isinstance(made, nn.Module):
-        raise TypeError(f"module must make a torch module, got {made!r}.")
-    return made
-
-
-def _filled(module: nn.Module, content: bytes, path: str | os.PathLike[str]) -> nn.Module:
-    """Return the module with the weights of the file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        tensors = load(content)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise InvalidFileError(f"{os.fspath(path)} holds no weights: {error}") from error
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"module must have the layers of the file: {error}") from error
-    return module.eval()
+    except Exception as error:  # whatever a value that no classifier has leads to
+        raise InvalidFileError(f"{name} holds no classifier: {error}") from error
 
 
 def _to_skops(trained: Any) -> bytes:
-    content: bytes = _skops().dumps(trained)
+    skops = _skops()
+    try:
+        content: bytes = skops.dumps(trained)
+        again = skops.loads(content, trusted=skops.get_untrusted_types(data=content))
+        if model_fingerprint(again) != model_fingerprint(trained):
+            raise ValueError("it would come back changed")
+    except Exception as error:  # a method of somebody else's
+        raise TypeError(
+            f"estimator must be made of what skops can save, got {type(trained).__name__}: "
+            f"{error}. Make what is before a net in a Pipeline the first layer of its module."
+        ) from error
     return content
 
 
@@ -342,7 +320,3 @@ def _skops() -> Any:
             "pip install 'randsmooth[skops]'."
         ) from error
     return skops.io
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, bool | int | float | str | None)

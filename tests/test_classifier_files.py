@@ -25,7 +25,9 @@ from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
+from nets import Perceptron
 from randsmooth import SmoothedClassifier, TwoStage
+from randsmooth.classifier_header import sealed
 from randsmooth.exceptions import InvalidFileError
 from randsmooth.models import LeNet
 from randsmooth.noise import Splitting
@@ -44,6 +46,23 @@ class Layers(nn.Sequential):
             nn.ReLU(),
             nn.Linear(width, n_classes),
         )
+
+
+class WithSoftmax(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(64, 10), nn.Softmax(1))
+
+
+class Choosy(nn.Module):
+    """A network that is more than its weights."""
+
+    def __init__(self, act: Any = torch.relu, sharp: bool = False) -> None:
+        super().__init__()
+        self.a, self.act, self.sharp = nn.Linear(64, 10), act, sharp
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.act(self.a(x))
+        return -scores if self.sharp else scores
 
 
 def short(module: Any, **how: Any) -> NeuralNetClassifier:
@@ -73,6 +92,16 @@ CASES = {
     "module instance": (Layers(16), {}, X, WORDS[y], {"module": Layers(16)}),
     "skorch net": (short(Layers, module__width=8), {}, X, y, {"module": lambda: Layers(8)}),
     "frozen module": (FrozenEstimator(Layers()), {}, X, y, {"module": Layers}),
+    "skorch net of a class": (short(Layers, module__width=8), {}, X, y, {"module": Layers}),
+    "double precision": (FrozenEstimator(Layers().double()), {}, X, y, {"module": Layers}),
+    "probabilities": (
+        NeuralNetClassifier(WithSoftmax, max_epochs=1, train_split=None, verbose=0),
+        {},
+        X,
+        y,
+        {"module": WithSoftmax},
+    ),
+    "a lazy layer": (short(Perceptron, module__n_classes=10), {}, X, y, {"module": Perceptron}),
     "a single logit": (binary(), {}, X, PARITY, {"module": one_logit}),
     "network by name": (short(LeNet, module__n_classes=10), {}, IMAGES, np.arange(20) % 10, {}),
     "logistic regression": (LogisticRegression(max_iter=2000), {}, X, WORDS[y], {}),
@@ -129,6 +158,54 @@ def test_names_of_columns_are_kept(tmp_path: Path) -> None:
     assert np.array_equal(again.predict(table[:20]), clf.predict(table[:20]))
     with pytest.raises(ValueError, match="feature names should match"):
         again.predict(table[:20].rename(columns={"pixel 0": "first"}))
+
+
+def test_arguments_of_a_class_are_those_it_was_trained_with(tmp_path: Path) -> None:
+    path = tmp_path / "clf.rs"
+    settings = {"training": None, "n_estimation": 50, "random_state": 0}
+    clf = SmoothedClassifier(short(Choosy, module__sharp=True), **settings).fit(X[:100], y[:100])
+    clf.save(path)
+    again = SmoothedClassifier.load(path, module=Choosy)
+    assert np.array_equal(again.certificates(X[:9]).counts, clf.certificates(X[:9]).counts)
+    with pytest.raises(ValueError, match=r"^module must be as it was when .* got <function"):
+        SmoothedClassifier.load(path, module=lambda: Choosy())
+    with pytest.raises(ValueError, match=r"^module must be as it was when .* got Choosy\("):
+        SmoothedClassifier.load(path, module=Choosy(torch.tanh, sharp=True))
+    with pytest.raises(ValueError, match=r"^module must take the arguments .* got Linear: missing"):
+        SmoothedClassifier.load(path, module=nn.Linear)
+    own = short(Choosy, module__sharp=True, module__act=torch.tanh)
+    SmoothedClassifier(own, **settings).fit(X[:100], y[:100]).save(path)
+    with pytest.raises(ValueError, match=r"^module must make the network with its own act, which"):
+        SmoothedClassifier.load(path, module=Choosy)
+    SmoothedClassifier.load(path, module=lambda: Choosy(torch.tanh, sharp=True))
+
+
+@pytest.mark.filterwarnings("ignore::randsmooth.exceptions.WeightLeakWarning")
+def test_a_net_that_cannot_be_saved_is_named(tmp_path: Path) -> None:
+    path, settings = tmp_path / "clf.rs", {"training": None, "n_estimation": 50, "random_state": 0}
+    piped = make_pipeline(StandardScaler(), short(nn.Sequential(nn.Linear(64, 10))))
+    clf = SmoothedClassifier(piped, **settings).fit(X[:100], y[:100])
+    with pytest.raises(TypeError, match=r"^estimator must be made of what skops can .* Pipeline"):
+        clf.save(path)
+    odd = short(Layers, predict_nonlinearity=torch.sigmoid)
+    clf = SmoothedClassifier(odd, **settings).fit(X[:100], y[:100])
+    with pytest.raises(ValueError, match=r"^predict_nonlinearity must be 'auto' or None to be "):
+        clf.save(path)
+    clf = SmoothedClassifier(Layers, **settings).fit(X[:100], y[:100])
+    clf.estimator_.module_.__class__ = WithState
+    with pytest.raises(TypeError, match=r"^estimator must have tensors only .* got dict in _extra"):
+        clf.save(path)
+    clf = SmoothedClassifier(**settings).fit(X[:100], y[:100])
+    with pytest.raises(
+        ValueError, match=r"^verbose must be a number or a name to be saved, got \["
+    ):
+        clf.set_params(verbose=[1]).save(path)
+    assert not list(tmp_path.iterdir())
+
+
+class WithState(Layers):
+    def get_extra_state(self) -> Any:
+        return {"a": 1}
 
 
 @pytest.fixture
@@ -203,16 +280,22 @@ def rewritten(path: Path, **members: bytes) -> Path:
     return path
 
 
-def header_with(path: Path, **changes: Any) -> bytes:
+MISSING = object()
+
+
+def header_with(path: Path, seal: bool = True, **changes: Any) -> bytes:
     with zipfile.ZipFile(path) as archive:
         header = json.loads(archive.read("classifier.json"))
     for name, value in changes.items():
         section, _, key = name.partition("__")
         if key:
-            header[section][key] = value
+            if value is MISSING:
+                del header[section][key]
+            else:
+                header[section][key] = value
         else:
             header[section] = value
-    return json.dumps(header).encode()
+    return json.dumps(sealed(header) if "format" not in changes and seal else header).encode()
 
 
 def compressed() -> bytes:
@@ -245,7 +328,6 @@ def test_a_hostile_file_is_refused_and_runs_nothing(saved, tmp_path, monkeypatch
         {"../outside": b"text"},
     ]
     headers: list[dict[str, Any]] = [
-        {"format_version": 9},
         {"format": "other"},
         {"base__kind": "sklearn"},
         {"base__kind": "os"},
@@ -270,6 +352,76 @@ def test_a_hostile_file_is_refused_and_runs_nothing(saved, tmp_path, monkeypatch
     with pytest.raises(InvalidFileError, match="which is no module"):
         SmoothedClassifier.load(rewritten(saved, header=header))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clf.rs"]
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    path = tmp_path / "named.rs"
+    clf = SmoothedClassifier(short(LeNet, module__n_classes=10), training=None, random_state=0)
+    clf.fit(IMAGES, np.arange(20) % 10).save(path)
+    return path
+
+
+CHANGES = {
+    "its labels take": ("fitted__classes_dtype", "<U300000000", "classes_dtype must be at most"),
+    "no classes": ("fitted__classes", MISSING, "KeyError.'classes'"),
+    "one class": ("fitted__classes", [1], "classes must be at least two labels"),
+    "equal classes": ("fitted__classes", [1] * 10, "classes must be different labels"),
+    "no list": ("fitted__classes", 3, "classes must be a list of labels, got 3"),
+    "more classes": ("fitted__classes", list(range(11)), "one column per class"),
+    "shape": ("fitted__input_shape", 3, "input_shape must be a list of positive whole numbers"),
+    "large": ("fitted__input_shape", [1, 2**30, 2], "input_shape must be at most 16,777,216"),
+    "another shape": ("fitted__input_shape", [1, 3, 3], "holds no classifier: "),
+    "features": ("fitted__n_features_in_", 9, "n_features_in_ must be that of the shape"),
+    "names": ("fitted__feature_names_in_", ["a", "b"], "feature_names_in_ must be 1 names"),
+    "seed": ("fitted__noise_seed", "x", "noise_seed must be a whole number"),
+    "parameter": ("parameters__evil", 1, "unexpected keyword argument 'evil'"),
+    "draws": ("parameters__n_estimation", {"a": 1}, "unexpected keyword argument 'a'"),
+    "negative": ("parameters__n_estimation", -1, "n_estimation must be .* got -1"),
+    "frozen": ("base__frozen", 1, "frozen must be True or False"),
+    "fingerprint": ("base__fingerprint", 1, "fingerprint must be text"),
+    "other model": ("base__fingerprint", "00", "its base is not what was saved"),
+    "number": ("base__module", 3, "module must be text"),
+    "no module": ("base__module", "randsmooth.models.evil:x", "which does not exist"),
+    "argument": ("base__arguments", {"evil": 1}, "unexpected keyword argument 'evil'"),
+    "arguments": ("base__arguments", [1], "arguments must be numbers and text by name"),
+    "nested": ("base__arguments", {"a": [1]}, "arguments must be numbers and text by name"),
+    "wide": ("base__arguments", {"n_classes": 10**9}, "n_classes=1000000000: too large"),
+    "wider": ("base__arguments", {"n_classes": 9000}, "size mismatch for"),
+    "another": ("base__module", "randsmooth.models:MNISTNet", "names no network of its weights"),
+    "not kept": ("base__not_kept", "x", "not_kept must be a list of names"),
+    "threshold": ("base__threshold", None, "threshold must be a number"),
+    "criterion": ("base__criterion", "os", "criterion must be one of"),
+    "outputs": ("base__nonlinearity", "os", "nonlinearity must be 'auto' or None"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_value_that_no_classifier_has_is_named(change: str, named: Path) -> None:
+    key, value, message = CHANGES[change]
+    header = header_with(named, **{key: value})
+    with pytest.raises(InvalidFileError, match=message):
+        SmoothedClassifier.load(rewritten(named, header=header))
+
+
+def test_a_header_that_was_changed_is_refused(named: Path) -> None:
+    header = header_with(named, seal=False, parameters__alpha=0.5)
+    with pytest.raises(InvalidFileError, match="its header was changed after it was saved"):
+        SmoothedClassifier.load(rewritten(named, header=header))
+
+
+def test_a_scikit_learn_base_of_other_classes_or_features_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "clf.rs"
+    SmoothedClassifier(n_estimation=50, random_state=0).fit(X[:100], y[:100]).save(path)
+    original = path.read_bytes()
+    for change, message in (
+        ({"fitted__classes": [0, 1, 2]}, "its base has the classes"),
+        ({"fitted__input_shape": [3], "fitted__n_features_in_": 3}, "its base has 64 features"),
+    ):
+        path.write_bytes(original)
+        header = header_with(path, **change)
+        with pytest.raises(InvalidFileError, match=message):
+            SmoothedClassifier.load(rewritten(path, header=header))
 
 
 def test_a_hostile_base_is_refused(tmp_path, monkeypatch) -> None:
