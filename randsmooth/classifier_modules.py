@@ -15,7 +15,7 @@ from randsmooth.exceptions import InvalidFileError
 __all__ = ["filled", "made_module", "tensors_of"]
 
 _ALLOWED = ("randsmooth.models",)
-_LARGEST_ARGUMENT = 10_000  # of what a file names, unless its weights have such a dimension
+_LARGEST_ARGUMENT = 1_000  # of what a file names, unless its weights have such a dimension
 
 
 def made_module(module: Any, base: dict[str, Any], tensors: dict[str, torch.Tensor]) -> nn.Module:
@@ -105,7 +105,7 @@ def _of_class(kind: Any, arguments: dict[str, Any], tensors: dict[str, torch.Ten
     try:
         with torch.device("meta"):
             sketch = kind(**arguments)
-    except (RuntimeError, NotImplementedError):  # not every constructor does without values
+    except Exception:  # not every constructor does without values
         return _checked_module(kind(**arguments))
     _check_layers(_checked_module(sketch), tensors)
     return _checked_module(kind(**arguments))
