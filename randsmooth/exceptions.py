@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AttackError",
+    "AttackFailedWarning",
     "CertificationError",
     "ClusterLostError",
     "InvalidFileError",
@@ -171,7 +172,7 @@ class AttackError(RandsmoothError, RuntimeError):
     message : str
         What went wrong, for which rows, and what to do.
 
-    result : AttackResult
+    result : AttackResult or RobustAccuracyCurve
         The result of the whole run. Rows that failed have no success and no distance.
 
     failed : ndarray of int
@@ -223,6 +224,10 @@ def _failed_rows(errors: Mapping[int, Exception]) -> tuple[NDArray[np.intp], str
 
 class RandsmoothWarning(UserWarning):
     """Base of every warning that randsmooth defines itself."""
+
+
+class AttackFailedWarning(RandsmoothWarning):
+    """Some inputs of a curve could not be attacked, or not certified; its record says why."""
 
 
 class TooFewDrawsWarning(RandsmoothWarning):

@@ -23,7 +23,8 @@ class RobustAccuracyDisplay:
     """Robust accuracy against the size of attacks, above the certified accuracy.
 
     Attacks on the classifier itself are solid, those carried over from another one dashed, the
-    certificate is filled: the truth lies between it and the lowest line.
+    certificate is filled: the truth lies between it and the lowest line. Where several classifiers
+    are drawn, their certificates are thin dotted lines of the same colour.
 
     Parameters
     ----------
@@ -36,8 +37,8 @@ class RobustAccuracyDisplay:
     lines_ : dict of str to matplotlib Line2D
         The lines, by their names in the legend.
 
-    certified_ : list of matplotlib FillBetweenPolyCollection
-        The filled certificates.
+    certified_ : list of matplotlib FillBetweenPolyCollection or Line2D
+        The certificates: filled, or lines where there are several classifiers.
 
     ax_ : matplotlib Axes
         Axes with the curves.
@@ -47,7 +48,7 @@ class RobustAccuracyDisplay:
     """
 
     lines_: dict[str, Line2D]
-    certified_: list[FillBetweenPolyCollection]
+    certified_: list[FillBetweenPolyCollection | Line2D]
     ax_: Axes
     figure_: Figure | SubFigure
 
@@ -102,16 +103,25 @@ class RobustAccuracyDisplay:
         ------
         ValueError
             If the records are of different norms.
+
+        TypeError
+            If they are no records.
         """
         require_matplotlib(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
         several = named(self.curves, None)
+        if not all(isinstance(curve, RobustAccuracyCurve) for _, curve in several):
+            raise TypeError(
+                f"curves must be a RobustAccuracyCurve, or several by name in a mapping, got "
+                f"{type(self.curves).__name__}."
+            )
         norms = sorted({curve.norm for _, curve in several})
         if len(norms) > 1:
             raise ValueError(f"curves must be of one norm, got {', '.join(norms)}.")
+        beside = ax is None  # in a figure of our own there is room for the legend
         if ax is None:
-            _, ax = plt.subplots()
+            _, ax = plt.subplots(layout="constrained")
         self.lines_, self.certified_ = {}, []
         alone = len(several) == 1
         for index, (name, curve) in enumerate(several):
@@ -119,13 +129,16 @@ class RobustAccuracyDisplay:
                 self._draw_attacks(ax, curve, kwargs)
             else:
                 self._draw_line(ax, curve, None, str(name), f"C{index}", kwargs)
-            self._fill(ax, curve, "0.6" if alone else f"C{index}", name)
+            self._draw_certificate(ax, curve, "0.6" if alone else f"C{index}", alone)
         ax.set(
             xlabel=f"size of the attack ({NORM_SYMBOLS[norms[0]]})",
             ylabel="accuracy",
             ylim=(0, 1),
         )
-        ax.legend()
+        if alone:
+            ax.legend()
+        else:
+            self._explain(ax, beside)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -151,13 +164,31 @@ class RobustAccuracyDisplay:
         } | kwargs
         (self.lines_[label],) = ax.plot(curve.sizes, curve.robust_accuracy(attack), **style)
 
-    def _fill(self, ax: Axes, curve: RobustAccuracyCurve, colour: str, name: str | None) -> None:
+    def _draw_certificate(
+        self, ax: Axes, curve: RobustAccuracyCurve, colour: str, alone: bool
+    ) -> None:
         if not curve.certified_radius.any():
             return
         # Between the sizes that were attacked it is known, too.
         sizes = np.linspace(0, curve.sizes[-1], 201)
-        shares = (curve.certified_radius > sizes[:, None]).mean(axis=1)
-        label = "certified" if name is None else f"{name}, certified"
-        self.certified_.append(
-            ax.fill_between(sizes, shares, color=colour, alpha=0.3, linewidth=0, label=label)
-        )
+        shares = curve.certified_accuracy(sizes)
+        style: dict[str, Any] = {"color": colour}
+        if alone:
+            style |= {"alpha": 0.3, "linewidth": 0, "label": "certified"}
+            self.certified_.append(ax.fill_between(sizes, shares, **style))
+        else:
+            style |= {"linestyle": ":", "linewidth": 1.3}
+            self.certified_ += ax.plot(sizes, shares, **style)
+
+    def _explain(self, ax: Axes, beside: bool) -> None:
+        """Add the legend, with one entry for all certificates."""
+        handles, labels = ax.get_legend_handles_labels()
+        if self.certified_:
+            from matplotlib.lines import Line2D
+
+            handles.append(Line2D([], [], color="0.4", linestyle=":", linewidth=1.3))
+            labels.append("certified")
+        if beside:
+            ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
+        else:
+            ax.legend(handles, labels, fontsize="small", framealpha=0.7)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,13 @@ from randsmooth.attacks.method import AttackMethod
 from randsmooth.attacks.minimal import Boundary, CarliniWagner
 from randsmooth.attacks.pgd import PGD, SPSA
 from randsmooth.attacks.square import Square
-from randsmooth.checks import check_choice
+from randsmooth.checks import check_choice, check_clip_range
 
 __all__ = [
     "METHODS",
     "attack_method",
     "class_indices",
     "clip_limits",
-    "described",
     "eps_of_each",
     "rising_sizes",
 ]
@@ -67,30 +65,6 @@ def attack_method(method: str | AttackMethod) -> AttackMethod:
         )
     method.check()
     return method
-
-
-def described(method: AttackMethod) -> dict[str, Any]:
-    """Return the settings of an attack as plain values.
-
-    Parameters
-    ----------
-    method : AttackMethod
-        The attack.
-
-    Returns
-    -------
-    dict of str to object
-        Numbers and text; an attack within by name and settings, a classifier by its class.
-    """
-    settings: dict[str, Any] = {}
-    for setting in fields(method):
-        value = getattr(method, setting.name)
-        if isinstance(value, AttackMethod):
-            value = {"name": value.name} | described(value)
-        elif not (value is None or isinstance(value, bool | int | float | str)):
-            value = type(value).__name__
-        settings[setting.name] = value
-    return settings
 
 
 def class_indices(classes: NDArray[Any], y: ArrayLike, n_inputs: int) -> NDArray[np.int64]:
@@ -154,21 +128,29 @@ def eps_of_each(eps: ArrayLike | None, n_inputs: int, method: AttackMethod) -> N
     Raises
     ------
     ValueError
-        If they are not positive, or missing.
+        If they are not positive numbers, infinite for an attack of a fixed size, or missing.
     """
     if eps is None:
         if method.minimal:
             return np.full(n_inputs, math.inf)
         raise ValueError(f"eps must be a positive size for {method.name!r}, got None.")
-    given = np.asarray(eps, dtype=np.float64)
-    if given.shape not in ((), (n_inputs,)) or not (given > 0).all():
+    given = _numbers(eps)
+    most = math.inf if method.minimal else np.finfo(np.float64).max
+    if given.shape not in ((), (n_inputs,)) or not ((given > 0) & (given <= most)).all():
+        finite = "" if method.minimal else f" and finite for {method.name!r}"
         raise ValueError(
-            f"eps must be positive, one number or one per input, got {eps!r} for {n_inputs} inputs."
+            f"eps must be positive{finite}, one number or one per input, got {eps!r} for "
+            f"{n_inputs} inputs."
         )
     return np.broadcast_to(given, (n_inputs,)).copy()
 
 
-def clip_limits(clip_range: tuple[float, float] | None, X: NDArray[Any]) -> tuple[float, float]:
+def clip_limits(
+    clip_range: tuple[float, float] | None,
+    X: NDArray[Any],
+    eps: NDArray[np.float64],
+    method: AttackMethod,
+) -> tuple[float, float]:
     """Return limits of the coordinates that hold the inputs.
 
     Parameters
@@ -179,23 +161,35 @@ def clip_limits(clip_range: tuple[float, float] | None, X: NDArray[Any]) -> tupl
     X : ndarray
         The inputs.
 
+    eps : ndarray of float64
+        Sizes of the perturbations.
+
+    method : AttackMethod
+        The attack.
+
     Returns
     -------
     tuple of two floats
-        The limits. Without any, so wide ones that no attack of interest meets them.
+        The limits, as numbers of the inputs' type. Without any, as far from the inputs as the
+        largest perturbation reaches, or as the inputs are apart.
 
     Raises
     ------
     ValueError
-        If they are no range, or inputs lie outside.
+        If they are no range, inputs lie outside, or the attack needs finite ones.
     """
+    check_clip_range(clip_range)
     least, most = (float(X.min()), float(X.max())) if X.size else (0.0, 1.0)
     if clip_range is None:
-        width = max(most - least, 1.0)
-        return least - width, most + width
-    low, high = map(float, clip_range)
-    if not low < high:
-        raise ValueError(f"clip_range must be (low, high) with low < high, got {clip_range!r}.")
+        reach = max(most - least, 1.0, *eps[np.isfinite(eps)].tolist())
+        return least - reach, most + reach
+    # The inputs were rounded to their type, and so are the limits.
+    low, high = (float(X.dtype.type(limit)) for limit in clip_range)
+    if method.bounded and not math.isfinite(high - low):
+        raise ValueError(
+            f"clip_range must be finite for {method.name!r}, got {clip_range!r}. Hand in the range "
+            f"of the data, or clip_range=None."
+        )
     if least < low or most > high:
         raise ValueError(
             f"X must lie within clip_range={clip_range!r}, got values from {least:.6g} to "
@@ -222,10 +216,18 @@ def rising_sizes(sizes: ArrayLike) -> NDArray[np.float64]:
     ValueError
         If there are none, one is negative or not finite, or they do not rise.
     """
-    given = np.atleast_1d(np.asarray(sizes, dtype=np.float64))
+    given = np.atleast_1d(_numbers(sizes))
     good = given.ndim == 1 and given.size > 0 and np.isfinite(given).all() and (given >= 0).all()
     if not good or (np.diff(given) <= 0).any():
         raise ValueError(
             f"sizes must be finite numbers of at least 0 in rising order, got {sizes!r}."
         )
     return given
+
+
+def _numbers(values: ArrayLike) -> NDArray[np.float64]:
+    """Return numbers as an array; NaN, which every check refuses, where they are none."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.full((), np.nan)

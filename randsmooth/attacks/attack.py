@@ -10,6 +10,7 @@ from randsmooth.attacks.arguments import attack_method
 from randsmooth.attacks.method import AttackMethod
 from randsmooth.attacks.result import AttackResult
 from randsmooth.attacks.run import AttackRun
+from randsmooth.attacks.victim import victim
 from randsmooth.checks import check_count
 
 __all__ = ["attack"]
@@ -40,6 +41,9 @@ def attack(
     ones, which nothing was chosen by. Inputs that are misclassified as they are count as successes
     at distance 0.
 
+    What is found for an input depends on the input, the seeds and the parameters alone, but for the
+    rounding of networks; only `Boundary` and `Square` draw for several inputs at once.
+
     Parameters
     ----------
     clf : SmoothedClassifier
@@ -59,7 +63,7 @@ def attack(
 
     eps : float, array-like of shape (n_inputs,) or None, default=None
         How large a perturbation may be, in the units of `X`. None is for attacks that search for
-        the smallest.
+        the smallest, to which infinity is the same.
 
     n_noise : int, default=32
         Draws that the attack averages over.
@@ -72,7 +76,8 @@ def attack(
         How often each input is attacked, until it succeeds.
 
     clip_range : tuple of two floats or None, default=(0.0, 1.0)
-        Smallest and largest value of an input's coordinates. None is no limit.
+        Smallest and largest value of an input's coordinates. None is no limit; attacks that need
+        one get the range of the inputs, three times as wide.
 
     n_votes : int, default=1000
         Draws by which an attacked input is judged, and as many by which it is confirmed.
@@ -100,6 +105,9 @@ def attack(
     ValueError
         If a parameter is out of range, or inputs lie outside the clip range.
 
+    NotFittedError
+        If the classifier is not fitted.
+
     TypeError
         If the attack needs gradients and the base has none.
 
@@ -123,18 +131,18 @@ def attack(
     >>> result.success.shape, bool((result.distance <= 1).all())
     ((20,), True)
     """
+    asked, target = attack_method(method), victim(clf, X, noise_seed=noise_seed)
     run = AttackRun(
-        clf,
-        X,
+        target,
+        target.inputs(X),
         y,
-        attack_method(method),
+        asked,
         norm=norm,
         eps=eps,
         n_noise=n_noise,
         frozen=frozen,
         clip_range=clip_range,
         n_votes=n_votes,
-        noise_seed=noise_seed,
         seed=random_state,
         autocast=autocast,
         verbose=verbose,

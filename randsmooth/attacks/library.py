@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from randsmooth.attacks.smoothed_module import SmoothedModule
 from randsmooth.attacks.victim import victim
+from randsmooth.checks import check_clip_range
 
 __all__ = [
     "art",
@@ -59,9 +60,17 @@ def as_foolbox_model(
 ) -> Any:
     """Return a smoothed classifier as a model that foolbox's attacks take.
 
-    Its predictions are votes under `n_noise` draws, the gradients of its losses averages over the
+    Its predictions are votes under `n_noise` draws, the gradients of its outputs averages over the
     same draws, which no certificate ever sees. What an attack reports as a success is one on these
     draws; `attack` confirms it with fresh ones.
+
+    Foolbox climbs the cross-entropy of the outputs. With ``average="probability"`` its gradient is
+    that of the average probability's log-loss, exactly, wherever the class with the most votes is
+    the most probable one; elsewhere the outputs are normalised anew. With ``average="loss"`` they
+    always are, since average logarithms are no log-probabilities: the gradient is the average of
+    the losses' gradients less that of the logarithm of the outputs' sum. Where the average alone is
+    to be climbed, let the attack's `get_loss_fn` return minus the label's output, as shown in the
+    guide to attacks.
 
     Parameters
     ----------
@@ -118,6 +127,7 @@ def as_foolbox_model(
     >>> moved.shape
     torch.Size([8, 64])
     """
+    _check_limits(clip_range)
     whom = victim(clf, noise_seed=noise_seed)
     module = SmoothedModule(whom, n_noise, frozen=frozen, average=average)
     return model_of(module, clip_range)
@@ -134,8 +144,10 @@ def as_art_classifier(
 ) -> Any:
     """Return a smoothed classifier as the adversarial-robustness-toolbox takes it.
 
-    As `as_foolbox_model`, for the other library. Inputs of any floating-point type are converted to
-    that of the network, without which the toolbox's attacks by votes fail under NumPy 2.
+    As `as_foolbox_model`, for the other library. Its loss is minus the output at the label, whose
+    gradient is exactly that of the average, in either form. Inputs of any floating-point type are
+    converted to that of the network, without which the toolbox's attacks by votes fail under
+    NumPy 2.
 
     Parameters
     ----------
@@ -170,9 +182,20 @@ def as_art_classifier(
     ImportError
         If the toolbox is not installed.
     """
+    _check_limits(clip_range)
     whom = victim(clf, noise_seed=noise_seed)
     module = SmoothedModule(whom, n_noise, frozen=frozen, average=average)
     return art_classifier_of(module, clip_range)
+
+
+def _check_limits(clip_range: Any) -> None:
+    """Refuse limits of the coordinates that a library could not take."""
+    check_clip_range(clip_range)
+    if clip_range is None:
+        raise ValueError(
+            "clip_range must be two numbers, the smaller first, got None. Hand in the range of the "
+            "data."
+        )
 
 
 def art_classifier_of(module: SmoothedModule, clip_range: tuple[float, float]) -> Any:
@@ -200,7 +223,8 @@ def art_classifier_of(module: SmoothedModule, clip_range: tuple[float, float]) -
     if module.victim.differentiable:
         return classifiers.PyTorchClassifier(
             module,
-            loss=torch.nn.CrossEntropyLoss(),
+            # Exactly what is averaged: a cross-entropy would normalise what has its own norm.
+            loss=torch.nn.NLLLoss(),
             device_type="gpu" if module.device.type == "cuda" else "cpu",
             **known,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from randsmooth.attacks.arguments import class_indices, clip_limits
 from randsmooth.attacks.attack import attack
+from randsmooth.attacks.method import AttackMethod
 from randsmooth.attacks.pgd import PGD, SPSA
 from randsmooth.attacks.smoothed_module import SmoothedModule
 from randsmooth.attacks.transfer import Transfer
 from randsmooth.attacks.victim import victim
 from randsmooth.checks import check_choice, check_positive
+from randsmooth.exceptions import AttackError
 from randsmooth.training.perturbation import steepest_step
 
 __all__ = ["MaskingLine", "MaskingReport", "gradient_masking_report"]
@@ -61,9 +62,13 @@ class MaskingReport:
     ----------
     lines : tuple of MaskingLine
         The questions and their answers.
+
+    n_failed : int, default=0
+        Inputs that could not be attacked, and are left out of all lines.
     """
 
     lines: tuple[MaskingLine, ...]
+    n_failed: int = 0
 
     @property
     def suspicious(self) -> bool:
@@ -71,7 +76,10 @@ class MaskingReport:
         return any(line.suspicious for line in self.lines)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.lines))
+        lines = [str(line) for line in self.lines]
+        if self.n_failed:
+            lines.append(f"left out    {self.n_failed} inputs that could not be attacked")
+        return "\n".join(lines)
 
 
 def gradient_masking_report(
@@ -138,7 +146,8 @@ def gradient_masking_report(
     Returns
     -------
     MaskingReport
-        A line for each question; printed, a table.
+        A line for each question; printed, a table. Inputs that could not be attacked are left out
+        and counted.
 
     Raises
     ------
@@ -146,7 +155,10 @@ def gradient_masking_report(
         If a parameter is out of range.
 
     TypeError
-        If the classifier has no gradients.
+        If the classifier has no gradients, or `method` is no `PGD`.
+
+    AttackError
+        If no input could be attacked.
 
     References
     ----------
@@ -156,6 +168,8 @@ def gradient_masking_report(
     check_positive("eps", eps)
     check_choice("norm", norm, ("l2", "linf"))
     method = PGD() if method is None else method
+    if not isinstance(method, PGD):
+        raise TypeError(f"method must be a PGD such as PGD(n_steps=200), got {method!r}.")
     whom = victim(clf, X)
     inputs = whom.inputs(X)
     settings: dict[str, Any] = {
@@ -165,62 +179,91 @@ def gradient_masking_report(
         "random_state": random_state,
         "verbose": verbose,
     }
+    trials = _Trials(clf, X, y, np.ones(len(inputs), dtype=np.bool_), settings)
+    few = max(1, n_noise // 8)
+    white = trials.success(method, eps, n_noise)
+    carried = None
+    if source is not None:
+        carried = trials.success(Transfer(source, method, n_noise), eps, n_noise)
+    fewer = trials.success(method, eps, few)
+    differences = trials.success(_by_differences(method), eps, n_noise)
+    low, high = clip_limits(clip_range, inputs, np.array([eps]), method)
+    furthest = (high - low) * (math.sqrt(inputs[0].size) if norm == "l2" else 1.0)
+    ever = trials.ever(replace(method, random_start=False), white, eps, n_noise, furthest)
 
-    def success(attack_with: Any, size: float = eps, n_draws: int = n_noise) -> NDArray[np.bool_]:
-        found = attack(clf, inputs, y, attack_with, eps=size, n_noise=n_draws, **settings)
+    kept = trials.known
+    lines = []
+    if carried is not None:
+        inside = "Is it broken from inside at least as often?"
+        lines.append(_compared(inside, white[kept], carried[kept], ("white box", "transfer")))
+    more, names = "Do more draws break it at least as often?", (f"{n_noise} draws", f"{few} draws")
+    lines.append(_compared(more, white[kept], fewer[kept], names))
+    slopes = "Do gradients break it at least as often as differences?"
+    names = ("gradients", "differences")
+    lines.append(_compared(slopes, white[kept], differences[kept], names))
+    unbounded = float(ever[kept].mean())
+    bounds = "Is it always broken without bounds?"
+    lines.append(MaskingLine(bounds, {"success": unbounded}, unbounded < 1))
+    module = SmoothedModule(whom, n_noise, frozen=True, average=method.average)
+    codes = class_indices(whom.classes, y, len(inputs))
+    rises = _rises(module, inputs[kept], codes[kept], norm, eps / 100, random_state)
+    lines.append(_rising(*rises))
+    return MaskingReport(tuple(lines), int((~kept).sum()))
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Attacks on the same inputs, and which of these all attacks could be run on."""
+
+    clf: Any
+    X: Any
+    y: Any
+    known: NDArray[np.bool_]
+    settings: dict[str, Any]
+
+    def success(self, method: AttackMethod, size: float, n_noise: int) -> NDArray[np.bool_]:
+        """Return which inputs an attack breaks; those that fail are left out from now on."""
+        try:
+            found = attack(
+                self.clf, self.X, self.y, method, eps=size, n_noise=n_noise, **self.settings
+            )
+        except AttackError as error:
+            self.known[error.failed] = False
+            if not self.known.any():
+                raise
+            found = error.result
         return found.success
 
-    white = success(method)
-    lines = []
-    if source is not None:
-        carried = success(Transfer(source, method, n_noise))
-        inside = "Is it broken from inside at least as often?"
-        lines.append(_compared(inside, white, carried, ("white box", "transfer")))
-    few = max(1, n_noise // 8)
-    more = "Do more draws break it at least as often?"
-    names = f"{n_noise} draws", f"{few} draws"
-    lines.append(_compared(more, white, success(method, n_draws=few), names))
-    spsa = SPSA(
+    def ever(
+        self,
+        method: PGD,
+        broken: NDArray[np.bool_],
+        size: float,
+        n_noise: int,
+        furthest: float,
+    ) -> NDArray[np.bool_]:
+        """Return which inputs some size breaks.
+
+        Sizes grow step by step: from too far away the gradient of a sure network is zero.
+        """
+        while not broken[self.known].all() and size < furthest:
+            size = min(2 * size, furthest)
+            broken = broken | self.success(method, size, n_noise)
+        return broken
+
+
+def _by_differences(method: PGD) -> SPSA:
+    """Return the attack without gradients that takes the same steps."""
+    return SPSA(
         n_steps=method.n_steps,
         relative_step_size=method.relative_step_size,
         random_start=method.random_start,
     )
-    slopes = "Do gradients break it at least as often as differences?"
-    lines.append(_compared(slopes, white, success(spsa), ("gradients", "differences")))
-    low, high = clip_limits(clip_range, inputs)
-    furthest = (high - low) * (math.sqrt(inputs[0].size) if norm == "l2" else 1.0)
-    unbounded = _ever_broken(success, replace(method, random_start=False), white, eps, furthest)
-    lines.append(
-        MaskingLine("Is it always broken without bounds?", {"success": unbounded}, unbounded < 1)
-    )
-    module = SmoothedModule(whom, n_noise, frozen=True, average=method.average)
-    codes = class_indices(whom.classes, y, len(inputs))
-    along, across = _rises(module, inputs, codes, norm, eps / 100, random_state)
-    lines.append(
-        MaskingLine(
-            "Does the loss rise along its gradient?",
-            {"along": along, "random": across},
-            along < _RISING,
-        )
-    )
-    return MaskingReport(tuple(lines))
 
 
-def _ever_broken(
-    success: Callable[[Any, float], NDArray[np.bool_]],
-    method: PGD,
-    broken: NDArray[np.bool_],
-    size: float,
-    furthest: float,
-) -> float:
-    """Return the share of inputs that some size breaks.
-
-    Sizes grow step by step: from too far away the gradient of a sure network is zero.
-    """
-    while not broken.all() and size < furthest:
-        size = min(2 * size, furthest)
-        broken = broken | success(method, size)
-    return float(broken.mean())
+def _rising(along: float, across: float) -> MaskingLine:
+    figures = {"along": along, "random": across}
+    return MaskingLine("Does the loss rise along its gradient?", figures, along < _RISING)
 
 
 def _compared(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from randsmooth.attacks.smoothed_module import SmoothedModule
+from randsmooth.attacks.victim import Victim
 
 __all__ = ["AttackMethod", "Question"]
 
@@ -79,8 +81,45 @@ class AttackMethod(ABC):
     average: ClassVar[str] = "probability"
     """What the module averages over the draws."""
 
+    bounded: ClassVar[bool] = False
+    """Whether the coordinates must have finite limits."""
+
+    nothing: ClassVar[str] = "the attack returned numbers that are not finite"
+    """What went wrong with an input that comes back as NaN."""
+
+    @staticmethod
+    def library() -> Any:
+        """Return the package behind the attack, which is imported where it is used."""
+        return None
+
     def check(self) -> None:  # noqa: B027 (fields may need no check)
         """Refuse settings that are out of range."""
+
+    def check_target(self, target: Victim, X: NDArray[Any]) -> None:
+        """Refuse a classifier or inputs that cannot be attacked in this way.
+
+        Parameters
+        ----------
+        target : Victim
+            The classifier.
+
+        X : ndarray of shape (n_inputs, ...)
+            The inputs.
+
+        Raises
+        ------
+        TypeError
+            If the attack needs gradients and there are none.
+
+        ImportError
+            If the library behind it is not installed.
+        """
+        if self.gradients and not target.differentiable:
+            raise TypeError(
+                f"method must do without gradients for this classifier, whose base is no network "
+                f"or whose noise is not added, got {self.name!r}. Take 'boundary'."
+            )
+        self.library()
 
     @abstractmethod
     def perturb(self, question: Question) -> Tensor:
@@ -94,7 +133,8 @@ class AttackMethod(ABC):
         Returns
         -------
         Tensor of shape (n_rows, ...)
-            Moved inputs. They need not be misclassified: that is for others to judge.
+            Moved inputs. They need not be misclassified: that is for others to judge. A row of NaN
+            could not be attacked.
         """
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from randsmooth.attacks.library import foolbox, model_of
 from randsmooth.attacks.method import AttackMethod, Question
+from randsmooth.attacks.victim import Victim
 from randsmooth.checks import check_count, check_positive, check_weight
 
 __all__ = ["Boundary", "CarliniWagner"]
@@ -56,6 +59,8 @@ class CarliniWagner(AttackMethod):
     norms: ClassVar[tuple[str, ...]] = ("l2",)
     minimal: ClassVar[bool] = True
     frozen: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
+    library = staticmethod(foolbox)
 
     def check(self) -> None:
         """Refuse settings that are out of range."""
@@ -73,6 +78,7 @@ class CarliniWagner(AttackMethod):
             stepsize=self.step_size,
             confidence=self.confidence,
             initial_const=self.initial_const,
+            abort_early=False,  # it would stop for all rows of a batch at once
         )
         model = model_of(question.module, question.clip_range)
         moved: Tensor = attack.run(model, question.x, question.labels)
@@ -83,8 +89,11 @@ class CarliniWagner(AttackMethod):
 class Boundary(AttackMethod):
     """Walk along the decision boundary, by votes alone (Brendel et al. 2018 [1]_).
 
-    It starts at the nearest of the other inputs, or of uniform noise, that another class is voted
-    for, and needs no gradients: any base will do. Without frozen draws it finds nothing.
+    It needs no gradients: any base will do. It starts at the nearest point that another class is
+    voted for, among the other inputs of the call and uniform noise, and draws its steps for a batch
+    at once. What it finds for an input therefore depends on the inputs beside it, unless it is
+    attacked alone from `starting_points` of your own. An input without a start is an error. Without
+    frozen draws the attack finds nothing.
 
     Parameters
     ----------
@@ -100,6 +109,9 @@ class Boundary(AttackMethod):
     margin : float, default=0.1
         Share of the votes by which another class must lead.
 
+    starting_points : array-like of shape (n_points, ...) or None, default=None
+        Points to start from; None is the other inputs of the call and uniform noise.
+
     References
     ----------
     .. [1] W. Brendel, J. Rauber and M. Bethge, "Decision-based adversarial attacks: reliable
@@ -110,12 +122,19 @@ class Boundary(AttackMethod):
     spherical_step: float = 0.01
     source_step: float = 0.01
     margin: float = 0.1
+    starting_points: ArrayLike | None = field(default=None, compare=False)
 
     name: ClassVar[str] = "boundary"
     norms: ClassVar[tuple[str, ...]] = ("l2",)
     gradients: ClassVar[bool] = False
     minimal: ClassVar[bool] = True
     frozen: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
+    nothing: ClassVar[str] = (
+        "no point to start from was found that another class leads at; hand in "
+        "Boundary(starting_points=...)"
+    )
+    library = staticmethod(foolbox)
 
     def check(self) -> None:
         """Refuse settings that are out of range."""
@@ -126,10 +145,22 @@ class Boundary(AttackMethod):
         if self.margin >= 1:
             raise ValueError(f"margin must be below 1, got {self.margin!r}.")
 
+    def check_target(self, target: Victim, X: NDArray[Any]) -> None:
+        """Refuse what cannot be attacked, and starting points of another shape than the inputs."""
+        super().check_target(target, X)
+        if self.starting_points is None:
+            return
+        points = np.asarray(self.starting_points)
+        if points.shape[1:] != X.shape[1:] or not len(points) or not np.isfinite(points).all():
+            raise ValueError(
+                f"starting_points must hold finite inputs of shape {X.shape[1:]}, got shape "
+                f"{points.shape}."
+            )
+
     def perturb(self, question: Question) -> Tensor:
-        """Return the closest points found; the inputs themselves where no start was found."""
+        """Return the closest points found; NaN where no start was found."""
         starts, found = self._starts(question)
-        moved = question.x.clone()
+        moved = torch.full_like(question.x, torch.nan)
         if not found.any():
             return moved
         labels = question.labels[found]
@@ -147,12 +178,8 @@ class Boundary(AttackMethod):
 
     def _starts(self, question: Question) -> tuple[Tensor, Tensor]:
         """Return the nearest point at which another class leads, and where there is one."""
-        low, high = question.clip_range
-        generator = torch.Generator().manual_seed(question.seed)
-        shape = (64, *question.x.shape[1:])
-        noise = torch.rand(shape, generator=generator).to(question.x) * (high - low) + low
-        pool = torch.cat([question.pool, noise])
-        shares = _shares(question.module, pool)
+        pool = self._pool(question)
+        shares = _known_shares(question.module, pool)
         starts, found = question.x.clone(), torch.zeros(len(question.x), dtype=torch.bool)
         for i, (x, label) in enumerate(zip(question.x, question.labels, strict=True)):
             own = shares[:, label]
@@ -163,6 +190,17 @@ class Boundary(AttackMethod):
                 starts[i] = pool[wrong[distances.argmin()]]
                 found[i] = True
         return starts, found.to(question.x.device)
+
+    def _pool(self, question: Question) -> Tensor:
+        """Return the points to start from, within the clip range."""
+        low, high = question.clip_range
+        if self.starting_points is not None:
+            points = np.asarray(self.starting_points, dtype=np.float64)
+            return torch.from_numpy(points).to(question.x).clamp(low, high)
+        generator = torch.Generator().manual_seed(question.seed)
+        shape = (64, *question.x.shape[1:])
+        noise = torch.rand(shape, generator=generator).to(question.x) * (high - low) + low
+        return torch.cat([question.pool, noise])
 
 
 class _Lead(torch.nn.Module):
@@ -178,6 +216,16 @@ class _Lead(torch.nn.Module):
         shares = _shares(self.module, x)
         lead = torch.full((len(x), 1), self.lead, device=x.device, dtype=shares.dtype)
         return shares.scatter_add(1, self.labels[:, None], lead)
+
+
+def _known_shares(module: Any, x: Tensor) -> Tensor:
+    """Return the shares of the votes; zeros for points on which the base fails."""
+    try:
+        return _shares(module, x)
+    except Exception:  # whatever a base may raise: one point costs that point
+        if len(x) == 1:
+            return torch.zeros((1, module.n_classes), dtype=module.dtype, device=x.device)
+    return torch.cat([_known_shares(module, point) for point in torch.split(x, 1)])
 
 
 def _shares(module: Any, x: Tensor) -> Tensor:

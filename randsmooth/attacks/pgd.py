@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from randsmooth.attacks.library import foolbox, model_of
@@ -13,6 +15,7 @@ from randsmooth.attacks.method import AttackMethod, Question
 from randsmooth.attacks.objectives import LOSSES, row_losses
 from randsmooth.attacks.smoothed_module import AVERAGES
 from randsmooth.checks import check_choice, check_count, check_positive
+from randsmooth.fingerprints import input_digests
 
 __all__ = ["PGD", "SPSA"]
 
@@ -67,12 +70,15 @@ class PGD(AttackMethod):
 
     name: ClassVar[str] = "pgd"
     norms: ClassVar[tuple[str, ...]] = ("l1", "l2", "linf")
+    library = staticmethod(foolbox)
 
     def check(self) -> None:
         """Refuse settings that are out of range."""
         check_count("n_steps", self.n_steps)
         if self.relative_step_size is not None:
             check_positive("relative_step_size", self.relative_step_size)
+        if not isinstance(self.random_start, bool | np.bool_):
+            raise ValueError(f"random_start must be True or False, got {self.random_start!r}.")
         check_choice("loss", self.loss, LOSSES)
         check_choice("average", self.average, AVERAGES)
         check_positive("kappa", self.kappa)
@@ -123,13 +129,14 @@ class PGD(AttackMethod):
         }[question.norm]
 
         size, ascent = _as_eager(radii), self.ascent
+        starts = radii * random_starts(question) if self.random_start else torch.zeros_like(radii)
 
         class Climber(kind):  # type: ignore[misc]
             def get_optimizer(self, x: Any, stepsize: float) -> Any:
                 return lambda gradients: stepsize * size * gradients
 
             def get_random_start(self, x0: Any, epsilon: float) -> Any:
-                return x0 + size * super().get_random_start(0 * x0, epsilon)
+                return x0 + _as_eager(starts)
 
             def project(self, x: Any, x0: Any, epsilon: float) -> Any:
                 return x0 + size * super().project((x - x0) / size, 0 * x0, epsilon)
@@ -166,8 +173,8 @@ class SPSA(PGD):
     """Projected ascent along differences, without gradients (Uesato et al. 2018 [1]_).
 
     The gradient is estimated from the losses at pairs of points on either side of the iterate, in
-    random directions of signs, on draws that stay the same. What it finds and gradients do not
-    tells of masked gradients.
+    random directions of signs, the same for all inputs, on draws that stay the same. What it finds
+    and gradients do not tells of masked gradients.
 
     Parameters
     ----------
@@ -220,11 +227,45 @@ class SPSA(PGD):
         total = torch.zeros_like(x)
         with torch.no_grad():
             for _ in range(self.n_directions):
-                signs = torch.randint_like(x, 2) * 2 - 1
+                signs = torch.randint(2, x.shape[1:], device=x.device).to(x) * 2 - 1
                 step = self.delta * signs
                 rise = self.row_losses(question, x + step) - self.row_losses(question, x - step)
                 total += rise.reshape(-1, *[1] * (x.ndim - 1)) / (2 * self.delta) * signs
         return total / self.n_directions
+
+
+def random_starts(question: Question) -> Tensor:
+    """Return a point of the unit ball for each row, by the seed and the row alone.
+
+    Parameters
+    ----------
+    question : Question
+        What is asked.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, ...)
+        The points, uniformly distributed.
+    """
+    rows = question.x.cpu().numpy()
+    points = [
+        _in_unit_ball(row.size, question.norm, np.random.default_rng([question.seed, *digest]))
+        for row, digest in zip(rows, input_digests(rows), strict=True)
+    ]
+    return torch.from_numpy(np.stack(points).reshape(rows.shape)).to(question.x)
+
+
+def _in_unit_ball(dimension: int, norm: str, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Return a uniform point of a unit ball (Barthe et al. 2005; Voelker et al. 2017)."""
+    if norm == "linf":
+        return generator.uniform(-1.0, 1.0, dimension)
+    if norm == "l2":
+        point = generator.standard_normal(dimension + 2)
+        point /= np.linalg.norm(point)
+        return point[:dimension]
+    point = generator.standard_exponential(dimension + 1)
+    point /= point.sum()
+    return generator.choice([-1.0, 1.0], dimension) * point[:dimension]
 
 
 def _devices(x: Tensor) -> list[torch.device]:

@@ -12,20 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from randsmooth._progress import progress_bar
-from randsmooth.attacks.arguments import class_indices, clip_limits, described, eps_of_each
+from randsmooth.attacks.arguments import class_indices, clip_limits, eps_of_each
+from randsmooth.attacks.identity import described
 from randsmooth.attacks.method import AttackMethod, Question, norms_of
 from randsmooth.attacks.result import AttackResult
 from randsmooth.attacks.smoothed_module import SmoothedModule
-from randsmooth.attacks.victim import victim
+from randsmooth.attacks.victim import NoGradientsError, Victim
 from randsmooth.checks import check_count
 from randsmooth.exceptions import AttackError
 from randsmooth.noise import Stream
 
 __all__ = ["AttackRun"]
 
-# A minimal perturbation, found on few draws, is looked for anew along its ray: up to so much
-# further out, in so many bisections, where another class leads by so many standard deviations.
-_FURTHEST, _N_BISECTIONS, _LEAD = 1.25, 7, 2.0
+# A minimal perturbation, found on few draws, is looked for anew along its ray: at so many times its
+# length until another class leads by so many standard deviations, and then in so many bisections.
+_TIMES, _N_BISECTIONS, _LEAD = (1.25, 2.0, 4.0, 8.0), 7, 3.0
 
 _ROWS = 2048  # noisy copies that are attacked at once
 
@@ -35,8 +36,8 @@ class AttackRun:
 
     def __init__(
         self,
-        clf: Any,
-        X: ArrayLike,
+        target: Victim,
+        X: NDArray[Any],
         y: ArrayLike,
         method: AttackMethod,
         *,
@@ -46,16 +47,16 @@ class AttackRun:
         frozen: bool | None,
         clip_range: tuple[float, float] | None,
         n_votes: int,
-        noise_seed: int | None,
         seed: int,
         autocast: str | None,
         verbose: int,
     ) -> None:
         check_count("n_votes", n_votes)
+        check_count("random_state", seed, least=0)
         if norm not in method.norms:
             names = " or ".join(map(repr, method.norms))
             raise ValueError(f"norm must be {names} for {method.name!r}, got {norm!r}.")
-        self.victim, self.method, self.norm = victim(clf, X, noise_seed=noise_seed), method, norm
+        self.victim, self.method, self.norm, self.X = target, method, norm, X
         self.n_votes, self.seed, self.verbose = n_votes, seed, verbose
         self.module = SmoothedModule(
             self.victim,
@@ -64,15 +65,10 @@ class AttackRun:
             average=method.average,
             autocast=autocast,
         )
-        if method.gradients and not self.victim.differentiable:
-            raise TypeError(
-                f"method must do without gradients for this classifier, whose base is no network "
-                f"or whose noise is not added, got {method.name!r}. Take 'boundary'."
-            )
-        self.X = self.victim.inputs(X)
         self.codes = class_indices(self.victim.classes, y, len(self.X))
         self.eps = eps_of_each(eps, len(self.X), method)
-        self.clip_range = clip_limits(clip_range, self.X)
+        self.clip_range = clip_limits(clip_range, self.X, self.eps, method)
+        method.check_target(self.victim, self.X)
         self.errors: dict[int, Exception] = {}
 
     def result(self, n_restarts: int, *, all_right: bool = False) -> AttackResult:
@@ -87,9 +83,9 @@ class AttackRun:
         ) as advance:
             for restart in range(n_restarts):
                 for rows in self._batches(left):
-                    moved[rows] = self._moved(rows, self.seed + restart)
+                    moved[rows] = self._moved(rows, restart)
                     advance(len(rows))
-                left = self._withstanding(moved, left)
+                left = self._withstanding(moved, left[~np.isin(left, list(self.errors))])
         counts = self.judged(moved, every, Stream.CONFIRMATION)
         # In double precision, in which the difference of two single numbers is exact.
         delta = torch.from_numpy(moved).double() - torch.from_numpy(self.X).double()
@@ -132,20 +128,24 @@ class AttackRun:
         size = max(1, _ROWS // self.module.n_noise)
         yield from (rows[i : i + size] for i in range(0, len(rows), size))
 
-    def _moved(self, rows: NDArray[np.intp], seed: int) -> NDArray[Any]:
+    def _moved(self, rows: NDArray[np.intp], restart: int) -> NDArray[Any]:
         """Return some inputs, moved; of a batch that fails, each is tried by itself."""
+        self.module.rewind(restart)
         try:
-            return self._inside(rows, self.method.perturb(self._question(rows, seed)))
-        except (RuntimeError, ValueError, FloatingPointError) as error:
+            return self._inside(rows, self.method.perturb(self._question(rows, restart)))
+        except (NoGradientsError, ImportError):
+            raise
+        except Exception as error:  # whatever a base may raise: one input costs that input
             if len(rows) > 1:
                 return np.concatenate(
-                    [self._moved(rows[i : i + 1], seed) for i in range(len(rows))]
+                    [self._moved(rows[i : i + 1], restart) for i in range(len(rows))]
                 )
             self.errors[int(rows[0])] = error
             return self.X[rows]
 
-    def _question(self, rows: NDArray[np.intp], seed: int) -> Question:
+    def _question(self, rows: NDArray[np.intp], restart: int) -> Question:
         on = self.module.device
+        others = self.X[~np.isin(np.arange(len(self.X)), list(self.errors))]
         return Question(
             self.module,
             torch.from_numpy(self.X[rows]).to(on),
@@ -153,18 +153,20 @@ class AttackRun:
             self.norm,
             torch.from_numpy(self.eps[rows]).to(on),
             self.clip_range,
-            torch.from_numpy(self.X).to(on),
-            # The same for an input however the batches are cut would need a seed of each row.
-            seed,
+            torch.from_numpy(others).to(on),
+            self.seed + restart,
         )
 
     def _inside(self, rows: NDArray[np.intp], found: Tensor) -> NDArray[Any]:
         """Return what was found, shortened by what rounding put outside."""
         x = torch.from_numpy(self.X[rows])
         eps = torch.from_numpy(self.eps[rows])
-        if not torch.isfinite(found).all():
-            raise FloatingPointError("the attack returned numbers that are not finite")
-        found = found.cpu().clamp(*self.clip_range)
+        found = found.cpu()
+        known = torch.isfinite(found).flatten(1).all(dim=1)
+        for row in rows[~known.numpy()]:
+            self.errors[int(row)] = FloatingPointError(self.method.nothing)
+        found[~known] = x[~known]
+        found = found.clamp(*self.clip_range)
         if self.method.minimal:
             return found.numpy()
         delta = found.double() - x.double()
@@ -184,15 +186,29 @@ class AttackRun:
             kept: NDArray[np.intp] = rows[votes.argmax(axis=1) == self.codes[rows]]
             return kept
         delta = moved[rows] - self.X[rows]
-        nearest = np.zeros(len(rows))
-        furthest = np.full(len(rows), _FURTHEST)
-        beyond = self._led_away(rows, furthest, delta)
+        nearest, furthest, beyond = self._bracket(rows, delta)
         for _ in range(_N_BISECTIONS):
             middle = (nearest + furthest) / 2
             away = self._led_away(rows, middle, delta)
             furthest, nearest = np.where(away, middle, furthest), np.where(away, nearest, middle)
         moved[rows] = self._along(rows, furthest, delta)
         return rows[~beyond]
+
+    def _bracket(
+        self, rows: NDArray[np.intp], delta: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+        """Return multiples between which another class takes the lead, and where one does."""
+        nearest, furthest = np.zeros(len(rows)), np.full(len(rows), _TIMES[0])
+        beyond = self._led_away(rows, furthest, delta)
+        for times in _TIMES[1:]:
+            on = np.flatnonzero(~beyond)
+            if not len(on):
+                break
+            nearest[on], furthest[on] = furthest[on], times
+            beyond[on] = self._led_away(rows[on], furthest[on], delta[on])
+        furthest[~beyond] = _TIMES[0]  # as far as the attack itself thought enough
+        nearest[~beyond] = 0
+        return nearest, furthest, beyond
 
     def _along(
         self, rows: NDArray[np.intp], factor: NDArray[Any], delta: NDArray[Any]

@@ -193,6 +193,18 @@ class SmoothedModule(nn.Module):
                 votes = self.victim.base.votes(self._noisy(x)).reshape(len(x), self.n_noise)
         return nn.functional.one_hot(votes, self.n_classes + 1).sum(dim=1)[:, :-1]
 
+    def rewind(self, restart: int = 0) -> None:
+        """Start fresh draws anew, so that they do not depend on what was asked before.
+
+        Parameters
+        ----------
+        restart : int, default=0
+            Which part of the stream they come from.
+        """
+        far = 0 if self._bank is None else self._bank.per_block * 2**16
+        outcomes = self.victim.noise is not None and self.victim.noise.n_outcomes is not None
+        self._n_drawn = 0 if outcomes else restart * far
+
     def _noisy(self, x: Tensor) -> Tensor:
         """Return every draw of the first input, then of the second, and so on."""
         rows = x.to(self.dtype)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from randsmooth.attacks.library import art, art_classifier_of
 from randsmooth.attacks.method import AttackMethod, Question
+from randsmooth.attacks.victim import Victim
 from randsmooth.checks import check_count, check_positive, check_weight
 
 __all__ = ["Square"]
@@ -29,7 +30,9 @@ class Square(AttackMethod):
     It is the search of the adversarial-robustness-toolbox, for images of equal height and width,
     shaped (channels, height, width). A step is kept where the most probable class but the label
     comes closer to it, on draws that stay the same; where the base is no network, probabilities are
-    shares of the votes. What it finds and gradients do not tells of masked gradients.
+    shares of the votes. It draws its squares for a batch at once, so that what it finds for an
+    image depends on the images beside it. What it finds and gradients do not tells of masked
+    gradients.
 
     Parameters
     ----------
@@ -57,6 +60,8 @@ class Square(AttackMethod):
     norms: ClassVar[tuple[str, ...]] = ("linf",)  # its l2 form divides by what it should scale to
     gradients: ClassVar[bool] = False
     frozen: ClassVar[bool] = True
+    bounded: ClassVar[bool] = True
+    library = staticmethod(art)
 
     def check(self) -> None:
         """Refuse settings that are out of range."""
@@ -66,15 +71,19 @@ class Square(AttackMethod):
             raise ValueError(f"first_share must be at most 0.8, got {self.first_share!r}.")
         check_weight("confidence", self.confidence)
 
-    def perturb(self, question: Question) -> Tensor:
-        """Return the images after the last step; see `AttackMethod.perturb`."""
-        shape = question.x.shape[1:]
+    def check_target(self, target: Victim, X: NDArray[Any]) -> None:
+        """Refuse what cannot be attacked, and inputs that are no square images."""
+        super().check_target(target, X)
+        shape = X.shape[1:]
         if not (len(shape) == 3 and shape[1] == shape[2] >= _SMALLEST):
             raise TypeError(
                 f"X must hold square images, shaped (channels, height, width), of at least "
                 f"{_SMALLEST} pixels a side for {self.name!r}, got inputs of shape {tuple(shape)}. "
                 f"Take 'spsa'."
             )
+
+    def perturb(self, question: Question) -> Tensor:
+        """Return the images after the last step; see `AttackMethod.perturb`."""
         classifier = art_classifier_of(question.module, question.clip_range)
         moved = question.x.clone()
         with _seeded(question.seed):

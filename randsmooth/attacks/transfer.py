@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from randsmooth.attacks.attack import attack
@@ -13,7 +14,9 @@ from randsmooth.attacks.method import AttackMethod, Question
 from randsmooth.attacks.pgd import PGD
 from randsmooth.attacks.result import AttackResult
 from randsmooth.attacks.smoothed_module import SmoothedModule
-from randsmooth.attacks.victim import victim
+from randsmooth.attacks.victim import Victim, victim
+from randsmooth.checks import check_count
+from randsmooth.fitting import is_net
 
 __all__ = ["Transfer", "transfer"]
 
@@ -28,7 +31,8 @@ class Transfer(AttackMethod):
     Parameters
     ----------
     source : SmoothedClassifier, torch.nn.Module, skorch.NeuralNet or scikit-learn classifier
-        The trained classifier to attack, with the same labels in the same order.
+        The trained classifier to attack, with the same labels in the same order. A network may know
+        them by their numbers.
 
     method : AttackMethod, default=PGD()
         How to attack it.
@@ -54,6 +58,16 @@ class Transfer(AttackMethod):
         """Whether the attack searches for the smallest perturbation."""
         return self.method.minimal
 
+    @property
+    def bounded(self) -> bool:  # type: ignore[override]
+        """Whether the coordinates must have finite limits."""
+        return self.method.bounded
+
+    @property
+    def nothing(self) -> str:  # type: ignore[override]
+        """What went wrong with an input that comes back as NaN."""
+        return self.method.nothing
+
     def check(self) -> None:
         """Refuse settings that are out of range."""
         if not isinstance(self.method, AttackMethod):
@@ -63,19 +77,34 @@ class Transfer(AttackMethod):
             )
         self.method.check()
 
-    def perturb(self, question: Question) -> Tensor:
-        """Return what the attack finds on the source; see `AttackMethod.perturb`."""
-        source = victim(self.source, question.x.cpu())
-        if len(source.classes) != question.module.n_classes:
+    def check_target(self, target: Victim, X: NDArray[Any]) -> None:
+        """Refuse a source that is not trained, of other classes, or without gradients."""
+        super().check_target(target, X)
+        check_count("n_noise", self.n_noise)
+        source = victim(self.source, X)
+        if len(source.classes) != len(target.classes):
             raise TypeError(
-                f"source must have the {question.module.n_classes} classes of the classifier under "
+                f"source must have the {len(target.classes)} classes of the classifier under "
                 f"attack, got {len(source.classes)}."
+            )
+        # A network inside a smoothed classifier knows the labels by their numbers alone.
+        numbered = is_net(self.source) and (source.classes == np.arange(len(source.classes))).all()
+        if not (numbered or np.array_equal(source.classes, target.classes)):
+            raise ValueError(
+                f"source must have the labels of the classifier under attack, "
+                f"{target.classes[:10].tolist()}, got {source.classes[:10].tolist()}. Train it on "
+                f"the same labels."
             )
         if self.method.gradients and not source.differentiable:
             raise TypeError(
                 f"source must be a network for {self.method.name!r}, got "
                 f"{type(self.source).__name__}. Take method=Boundary()."
             )
+        self.method.check_target(source, X)
+
+    def perturb(self, question: Question) -> Tensor:
+        """Return what the attack finds on the source; see `AttackMethod.perturb`."""
+        source = victim(self.source, question.x.cpu())
         module = SmoothedModule(
             source, self.n_noise, frozen=self.method.frozen, average=self.method.average
         )
@@ -128,6 +157,12 @@ def transfer(
     Raises
     ------
     TypeError
-        If the source's classes are not those of `clf`, or it lacks the gradients asked for.
+        If the source has another number of classes than `clf`, or lacks the gradients asked for.
+
+    ValueError
+        If it has other labels.
+
+    NotFittedError
+        If it is not fitted.
     """
     return attack(clf, X, y, Transfer(source, method or PGD(), n_noise), **settings)

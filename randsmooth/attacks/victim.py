@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from randsmooth.acceleration import first_output
 from randsmooth.bases import Base, NetBase
-from randsmooth.certification import certification_run
+from randsmooth.certification import run_over
 from randsmooth.fitting import base_of_fitted, input_dtype, is_net, unwrap, voting_base
 from randsmooth.inputs import inputs_as_fitted, on_host
 from randsmooth.network import net_base
@@ -28,9 +28,13 @@ from randsmooth.stopping import FixedDraws
 from randsmooth.training.losses import log_probabilities
 from randsmooth.training.perturbation import frozen
 
-__all__ = ["Victim", "victim"]
+__all__ = ["NoGradientsError", "Victim", "victim"]
 
 Errors = dict[int, Exception]
+
+
+class NoGradientsError(TypeError):
+    """A network passes no gradients on to its inputs, whatever these are."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,8 @@ class Victim:
             If they are of another shape, or not finite.
         """
         if self.noise is not None:
-            return inputs_as_fitted(self.clf, X).astype(self.dtype, copy=False)
-        array = np.asarray(on_host(X)).astype(self.dtype, copy=False)
+            return _writable(inputs_as_fitted(self.clf, X).astype(self.dtype, copy=False))
+        array = _writable(np.asarray(on_host(X)).astype(self.dtype, copy=False))
         if not np.isfinite(array).all():
             raise ValueError("X must be finite, got inputs with NaN or infinity.")
         return array
@@ -134,20 +138,35 @@ class Victim:
         """
         if self.noise is None:
             return self._predictions(X)
-        run = certification_run(self.clf, X, self.noise_seed)
+        # These have been checked; a table's names of columns went when they were.
+        self.noise.check_inputs(X)
+        run = run_over(self.clf, X, self.noise_seed)
         rule = FixedDraws(self.noise.n_outcomes or n_votes, len(X))
         return run.tally(stream, rule).counts, run.errors
 
     def _predictions(self, X: NDArray[Any]) -> tuple[NDArray[np.int64], Errors]:
         counts = np.zeros((len(X), len(self.classes) + 1), dtype=np.int64)
-        with torch.inference_mode():
-            for start in range(0, len(X), 1024):
-                rows = torch.from_numpy(X[start : start + 1024]).to(self.base.device)
-                index = np.arange(start, start + len(rows))
-                counts[index, self.base.votes(rows).cpu().numpy()] = 1
-        missing = np.flatnonzero(counts[:, -1])
-        errors: Errors = {int(row): ValueError("network outputs are not finite") for row in missing}
+        errors: Errors = {}
+        for start in range(0, len(X), 1024):
+            self._predict(X, np.arange(start, min(start + 1024, len(X))), counts, errors)
+        for row in np.flatnonzero(counts[:, -1]):
+            errors[int(row)] = ValueError("network outputs are not finite")
         return counts[:, :-1], errors
+
+    def _predict(
+        self, X: NDArray[Any], rows: NDArray[np.intp], counts: NDArray[np.int64], errors: Errors
+    ) -> None:
+        """Note the prediction for each row; where that fails, row by row."""
+        try:
+            with torch.inference_mode():
+                votes = self.base.votes(torch.from_numpy(X[rows]).to(self.base.device))
+            counts[rows, votes.cpu().numpy()] = 1
+        except Exception as error:  # whatever a base may raise: one input costs that input
+            if len(rows) == 1:
+                errors[int(rows[0])] = error
+                return
+            for row in rows:
+                self._predict(X, np.array([row]), counts, errors)
 
     def log_probabilities(self, rows: Tensor, autocast: str | None = None) -> tuple[Tensor, Tensor]:
         """Return log-probabilities, which may be differentiated, and votes.
@@ -171,7 +190,10 @@ class Victim:
         Raises
         ------
         TypeError
-            If the base is no network, or passes no gradients on.
+            If the base is no network.
+
+        NoGradientsError
+            If it passes no gradients on.
         """
         base = self.base
         if not isinstance(base, NetBase):
@@ -187,7 +209,7 @@ class Victim:
         with frozen(module), cast:
             outputs = first_output(run(rows.to(base.dtype)))
         if torch.is_grad_enabled() and rows.requires_grad and not outputs.requires_grad:
-            raise TypeError(
+            raise NoGradientsError(
                 f"estimator must be differentiable in its inputs for an attack by gradients, got "
                 f"{type(module).__name__}, whose outputs pass no gradient on to them. Take an "
                 f"attack by votes, such as method='boundary'."
@@ -252,8 +274,14 @@ def victim(clf: Any, X: Any = None, *, noise_seed: int | None = None) -> Victim:
         classes = np.asarray(getattr(estimator, "classes_", np.arange(base.n_classes)))
     else:
         classes = np.asarray(estimator.classes_)
-        base = voting_base(estimator, classes, sample, device="auto", feature_names=None)
+        names = getattr(estimator, "feature_names_in_", None)
+        base = voting_base(estimator, classes, sample, device="auto", feature_names=names)
     return Victim(clf, estimator, base, classes, array.shape[1:], None, noise_seed or 0)
+
+
+def _writable(array: NDArray[Any]) -> NDArray[Any]:
+    """Return an array that torch can share without a warning, such as a table's may not be."""
+    return array if array.flags.writeable else array.copy()
 
 
 def _smoothed(clf: Any, noise_seed: int | None) -> Victim:

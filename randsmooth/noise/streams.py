@@ -27,6 +27,7 @@ class Stream(IntEnum):
     ATTACK = 4
     JUDGEMENT = 5
     CONFIRMATION = 6
+    REVIEW = 7
 
 
 def block_generator(

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import torch
 from linear_classifiers import LAPLACE, distances, inputs, labels, linear_net, smoothed
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
 from skorch import NeuralNetClassifier
 from torch import nn
 
@@ -22,7 +25,9 @@ from randsmooth.attacks import (
     AttackMethod,
     Boundary,
     CarliniWagner,
+    Transfer,
     attack,
+    robust_accuracy_curve,
 )
 from randsmooth.attacks.method import Question
 from randsmooth.exceptions import AttackError
@@ -263,14 +268,37 @@ def test_an_attack_that_returns_no_numbers_is_an_error_of_its_inputs() -> None:
         ({"norm": "l0"}, ValueError, "norm must be 'l1' or 'l2' or 'linf' for 'pgd', got 'l0'."),
         ({"method": "cw", "norm": "linf"}, ValueError, "norm must be 'l2' for 'cw', got 'linf'."),
         ({"eps": None}, ValueError, "eps must be a positive size for 'pgd', got None."),
-        ({"eps": 0.0}, ValueError, "eps must be positive, one number or one per input, got 0.0"),
-        ({"eps": [1.0, 2.0]}, ValueError, "eps must be positive, one number or one per input"),
+        (
+            {"eps": 0.0},
+            ValueError,
+            "eps must be positive and finite for 'pgd', one number or .* 0.0",
+        ),
+        ({"eps": [1.0, 2.0]}, ValueError, "eps must be positive and finite for 'pgd', one number"),
+        ({"eps": np.inf}, ValueError, "eps must be positive and finite for 'pgd', .* got inf"),
+        ({"eps": "big"}, ValueError, "eps must be positive and finite for 'pgd', .* got 'big'"),
+        ({"method": "cw", "eps": -1.0}, ValueError, "eps must be positive, one number or one per"),
+        ({"random_state": None}, ValueError, "random_state must be an integer of at least 0, got"),
+        ({"random_state": -1}, ValueError, "random_state must be an integer of at least 0, got -1"),
+        ({"method": PGD(random_start="no")}, ValueError, "random_start must be True or False, got"),
+        ({"clip_range": "unit"}, ValueError, "clip_range must be None or two numbers, the smaller"),
+        ({"clip_range": 1.0}, ValueError, "clip_range must be None or two numbers, .* got 1.0"),
+        ({"clip_range": (0, 1, 2)}, ValueError, "clip_range must be None or two numbers, the"),
+        (
+            {"method": "cw", "clip_range": (-np.inf, np.inf)},
+            ValueError,
+            r"clip_range must be finite for 'cw', got \(-inf, inf\). Hand in the range of the data",
+        ),
+        (
+            {"method": Boundary(starting_points=X[:, :3])},
+            ValueError,
+            r"starting_points must hold finite inputs of shape \(12,\), got shape",
+        ),
         ({"n_noise": 0}, ValueError, "n_noise must be a positive integer, got 0."),
         ({"n_votes": 0}, ValueError, "n_votes must be a positive integer, got 0."),
         ({"n_restarts": 0}, ValueError, "n_restarts must be a positive integer, got 0."),
         ({"frozen": "no"}, ValueError, "frozen must be True or False, got 'no'."),
         ({"clip_range": (0.4, 0.5)}, ValueError, r"X must lie within clip_range=\(0.4, 0.5\)"),
-        ({"clip_range": (1, 0)}, ValueError, r"clip_range must be \(low, high\) with low < high"),
+        ({"clip_range": (1, 0)}, ValueError, r"clip_range must be None or two numbers, the small"),
         ({"noise_seed": -1}, ValueError, "noise_seed must be"),
         ({"y": [0, 7]}, ValueError, "y must hold one label per input, got shape"),
         (
@@ -301,3 +329,137 @@ def test_noise_that_is_not_added_has_no_gradients() -> None:
 
 def test_every_attack_has_a_name_of_its_own() -> None:
     assert all(re.fullmatch("[a-z]+", name) for name in METHODS)
+
+
+def test_no_limit_does_not_clip() -> None:
+    exact = distances(NET, X, "linf")
+    found = attack(CLF, X, Y, Shift(), norm="linf", eps=30.0, clip_range=None)
+    assert np.allclose(found.distance, 30.0)
+    assert found.success.mean() > 0.3
+    assert (found.distance > exact).all()
+
+
+def test_the_range_of_the_data_holds_them_in_any_precision() -> None:
+    wide = X.astype(np.float64) * 1.1
+    limits = wide.min(), wide.max()
+    found = attack(
+        CLF, wide, labels(NET, X), PGD(n_steps=1), eps=0.01, clip_range=limits, n_votes=50
+    )
+    assert found.success.shape == Y.shape
+
+
+def test_a_table_with_names_is_attacked_without_a_warning() -> None:
+    pd = pytest.importorskip("pandas")
+    rows = inputs(200)
+    table = pd.DataFrame(rows.astype(np.float64), columns=[f"x{i}" for i in range(12)])
+    y = labels(NET, rows)
+    for base in (
+        LogisticRegression(C=100),
+        FrozenEstimator(LogisticRegression(C=100).fit(table, y)),
+    ):
+        clf = SmoothedClassifier(base, 0.1, n_estimation=100, random_state=0).fit(table, y)
+        attack(clf, table[:5], y[:5], Boundary(n_steps=5), n_votes=50)
+        robust_accuracy_curve(clf, table[:5], y[:5], {"b": Boundary(n_steps=5)}, [0.1], n_votes=50)
+
+
+class Raises(nn.Module):
+    """Raises for a batch that holds the marked input; under gradients alone, or always."""
+
+    def __init__(self, error: type[Exception], always: bool) -> None:
+        super().__init__()
+        self.net, self.error, self.always = linear_net(), error, always
+
+    def forward(self, x):
+        if (self.always or x.requires_grad) and (x[:, 0] > 3).any():
+            raise self.error("marked")
+        return self.net(x)
+
+
+@pytest.mark.parametrize("error", [TypeError, IndexError, AssertionError, MemoryError, KeyError])
+@pytest.mark.parametrize("always", [True, False])
+@pytest.mark.parametrize("plain", [True, False])
+def test_whatever_one_input_raises_the_others_are_attacked(error, always, plain: bool) -> None:
+    net = Raises(error, always).eval()
+    clf, bad = (net if plain else smoothed(net)), X[:6].copy()
+    bad[2, 0] = 3.9
+    y = Y[:6]  # with the mark it may be wrong as it is, and then need not be attacked
+    y = np.where(np.arange(6) == 2, labels(NET, bad), y)
+    with pytest.raises(AttackError, match=r"rows \[2\]; the first: ") as caught:
+        attack(clf, bad, y, PGD(n_steps=2), eps=0.2, clip_range=WIDE, n_votes=50, n_noise=4)
+    assert np.flatnonzero(np.isnan(caught.value.result.distance)).tolist() == [2]
+    expected = attack(CLF, X[:2], Y[:2], PGD(n_steps=2), eps=0.2, n_noise=4, clip_range=WIDE)
+    if not plain:
+        assert np.allclose(caught.value.result.adversarial[:2], expected.adversarial, atol=1e-5)
+
+
+def test_a_base_without_gradients_is_refused_as_such() -> None:
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = linear_net()
+
+        def forward(self, x):
+            return self.net(x.detach())
+
+    for method in (PGD(n_steps=2), Transfer(Detached().eval(), PGD(n_steps=2))):
+        clf = smoothed(Detached().eval())
+        with pytest.raises(TypeError, match=r"^estimator must be differentiable in its inputs"):
+            attack(clf, X[:4], Y[:4], method, eps=0.1, n_votes=50)
+
+
+def test_the_boundary_attack_starts_only_from_points_with_votes() -> None:
+    class Fragile(ClassifierMixin, BaseEstimator):
+        classes_ = np.array([0, 1])
+        n_features_in_ = 12
+
+        def fit(self, X, y):
+            return self
+
+        def predict(self, X):
+            if (X[:, 0] > 3).any():
+                raise ValueError("marked")
+            return labels(NET, np.asarray(X, dtype=np.float32))
+
+    clf = SmoothedClassifier(FrozenEstimator(Fragile()), 0.1, random_state=0).fit(X, Y)
+    bad = X[:6].copy()
+    bad[2, 0] = 3.9
+    method = Boundary(n_steps=5, starting_points=np.concatenate([bad[2:3], X]))
+    with pytest.raises(AttackError, match=r"rows \[2\]; the first: marked") as caught:
+        attack(clf, bad, Y[:6], method, clip_range=WIDE, n_votes=50, n_noise=4)
+    assert np.isfinite(np.delete(caught.value.result.distance, 2)).all()
+
+
+def test_an_input_without_a_start_is_an_error_and_a_start_can_be_handed_in() -> None:
+    one = X[Y == 0][:3]
+    with pytest.raises(
+        AttackError, match=r"no point to start from .*hand in Boundary\(starting_po"
+    ):
+        attack(CLF, one, [0, 0, 0], Boundary(n_steps=5, starting_points=one), n_votes=50)
+    method = Boundary(n_steps=5, starting_points=X[Y == 1])
+    found = attack(CLF, one, [0, 0, 0], method, n_votes=50)
+    assert found.success.all()
+    assert len(found.settings["starting_points"]) == 32
+
+
+@dataclass(frozen=True)
+class Short(AttackMethod):
+    """Finds a tenth, or another share, of the way to the plane."""
+
+    share: float = 0.25
+    name = "short"
+    norms = ("l2",)
+    gradients = False
+    minimal = True
+
+    def perturb(self, question: Question) -> torch.Tensor:
+        w = NET.weight[1] - NET.weight[0]
+        lead = question.x @ w + NET.bias[1] - NET.bias[0]
+        return (question.x - self.share * (lead / (w @ w))[:, None] * w).detach()
+
+
+def test_what_a_minimal_attack_finds_too_near_is_looked_for_further_out() -> None:
+    exact = distances(NET, X, "l2")
+    found = attack(CLF, X, Y, Short(), clip_range=WIDE, n_votes=4000)
+    assert found.success.all()
+    assert np.median(found.distance / exact) == pytest.approx(1.0, abs=0.1)
+    assert not attack(CLF, X, Y, Short(0.05), clip_range=WIDE).success.any()

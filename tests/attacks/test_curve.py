@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from linear_classifiers import LAPLACE, distances, inputs, labels, linear_net, smoothed
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from randsmooth import SmoothedClassifier
 from randsmooth.attacks import (
     PGD,
+    Boundary,
     CarliniWagner,
     RobustAccuracyCurve,
     Transfer,
     attack,
     robust_accuracy_curve,
 )
-from randsmooth.attacks import curve as curve_module
-from randsmooth.exceptions import InvalidFileError
+from randsmooth.attacks import curve_run as curve_module
+from randsmooth.bounds import neyman_pearson_radius
+from randsmooth.exceptions import (
+    AttackError,
+    AttackFailedWarning,
+    CertificationError,
+    InvalidFileError,
+)
+from randsmooth.noise import Gaussian
 from randsmooth.robust_accuracy_display import RobustAccuracyDisplay
 
 NET = linear_net()
@@ -28,6 +41,8 @@ X = EVERY[distances(NET, EVERY, "l2") > 0.06]
 Y = labels(NET, X)
 CLF = smoothed(NET)
 EXACT = distances(NET, X, "l2")
+EXACT_OF_EVERY = distances(NET, EVERY, "l2")
+SMALL = np.arange(0.02, 0.3, 0.04)
 SIZES = np.array([0.0, 0.1, 0.2, 0.4, 0.8])
 ATTACKS = {
     "PGD": PGD(n_steps=40),
@@ -63,19 +78,67 @@ def test_the_worst_case_is_taken_input_by_input(record: RobustAccuracyCurve) -> 
     assert record.transferred == (False, False, True)
 
 
-def test_a_certificate_that_an_attack_breaks_is_named(record: RobustAccuracyCurve) -> None:
-    radius = record.certified_radius.copy()
-    radius[4] = 100.0
-    assert replace(record, certified_radius=radius).broken().tolist() == [4]
+def test_a_certificate_that_claims_too_much_is_named_and_its_input_kept() -> None:
+    clf = smoothed(NET)
+    clf.bound = too_far
+    sizes = np.array([0.1, 0.2, 0.3, 0.45, 0.6])
+    curve = robust_accuracy_curve(clf, X, Y, {"PGD": PGD(n_steps=20)}, sizes, **WIDE)
+    breakable = (sizes > 1.2 * EXACT[:, None]) & (sizes < curve.certified_radius[:, None])
+    assert breakable.any(axis=1).sum() > 10
+    assert set(curve.broken()) >= set(np.flatnonzero(breakable.any(axis=1)))
+    assert len(curve.broken_inputs) == len(curve.broken_rows)
+    assert (labels(NET, curve.broken_inputs) != Y[curve.broken_rows]).all()
 
 
-def test_inputs_that_could_not_be_attacked_do_not_count(record: RobustAccuracyCurve) -> None:
-    distance = record.distance.copy()
-    distance[0, :3] = np.nan
-    assert np.allclose(
-        replace(record, distance=distance).robust_accuracy("PGD"),
-        (distance[0, 3:] > SIZES[:, None]).mean(axis=1),
+def too_far(p_lower: np.ndarray, p_upper: np.ndarray, *, sigma: float) -> np.ndarray:
+    """A bound that claims three times what holds."""
+    return 3 * neyman_pearson_radius(p_lower, p_upper, sigma=sigma)
+
+
+def test_few_votes_break_no_certificate() -> None:
+    """Of ten votes many are wrong; a thousand more say so."""
+    near = EVERY[EXACT_OF_EVERY < 0.3]
+    y = labels(NET, near)
+    settings = {"n_votes": 10, "n_noise": 8, **WIDE}
+    curve = robust_accuracy_curve(CLF, near, y, {"PGD": PGD(n_steps=5)}, SMALL, **settings)
+    said = curve.distance.min(axis=0) < curve.certified_radius
+    assert said.any()
+    assert len(curve.broken()) == 0
+
+
+def test_worst_case_and_certificate_are_of_the_same_inputs() -> None:
+    curve = RobustAccuracyCurve(
+        sizes=np.array([0.5]),
+        distance=np.array([[0.3, np.inf, np.inf, np.nan], [np.nan, np.inf, np.inf, np.nan]]),
+        certified_radius=np.array([0.0, 0.6, 0.6, 0.6]),
+        y=np.zeros(4, dtype=int),
+        norm="l2",
+        names=("A", "B"),
+        transferred=(False, False),
+        settings={},
+        facts={},
     )
+    assert curve.robust_accuracy() == pytest.approx(2 / 3)
+    assert curve.certified_accuracy() == pytest.approx(2 / 3)
+    assert curve.robust_accuracy("B") == 1
+    none = replace(curve, distance=np.full((2, 4), np.nan))
+    assert np.isnan(none.robust_accuracy()).all()
+    assert np.isnan(none.certified_accuracy()).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"names": ("A",)}, "distance must hold a row per attack and a column per input"),
+        ({"certified_radius": np.zeros(2)}, "certified_radius must hold one number per input"),
+        ({"broken_rows": np.array([1])}, "broken_inputs must hold one input for each of broken_r"),
+        ({"norm": "l0"}, "norm must be one of 'l1', 'l2', 'linf', got 'l0'"),
+        ({"sizes": np.array([2.0, 1.0])}, "sizes must be finite numbers"),
+    ],
+)
+def test_a_record_whose_parts_do_not_fit_is_refused(record, change, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        replace(record, **change)
 
 
 def test_a_record_survives_a_file(record: RobustAccuracyCurve, tmp_path) -> None:
@@ -97,6 +160,52 @@ def test_a_record_survives_a_file(record: RobustAccuracyCurve, tmp_path) -> None
     CLF.certificates(X).save(tmp_path / "certificates")
     with pytest.raises(InvalidFileError, match=r"not a randsmooth.RobustAccuracyCurve"):
         RobustAccuracyCurve.load(tmp_path / "certificates")
+    with pytest.raises(InvalidFileError, match=r"is a folder, not a file"):
+        RobustAccuracyCurve.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("norm", None),
+        ("names", 3),
+        ("names", ["PGD", "one more"]),
+        ("facts", []),
+        ("distance", None),
+        ("distance", np.zeros((5, 7))),
+        ("certified_radius", np.array(["a"])),
+    ],
+)
+def test_a_damaged_file_is_refused(record, tmp_path, part: str, value) -> None:
+    path = tmp_path / "curve.npz"
+    record.save(path)
+    arrays = dict(np.load(path))
+    header = json.loads(arrays["header"].tobytes())
+    changed = arrays if part in arrays else header
+    if value is None:
+        del changed[part]
+    else:
+        changed[part] = value
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    np.savez(path, **arrays)
+    with pytest.raises(InvalidFileError, match=r"curve.npz (is damaged|holds .* not a )"):
+        RobustAccuracyCurve.load(path)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"run": None}, "holds a record that does not say how it was made"),
+        ({"done": None}, "does not say what was done"),
+    ],
+)
+def test_a_record_that_does_not_know_its_run_is_not_resumed(
+    record, tmp_path, facts, message: str
+) -> None:
+    path = tmp_path / "curve.npz"
+    replace(record, facts=record.facts | facts).save(path)
+    with pytest.raises(InvalidFileError, match=message):
+        robust_accuracy_curve(CLF, X, Y, ATTACKS, SIZES, path=path, **WIDE)
 
 
 def test_an_interrupted_run_goes_on(record: RobustAccuracyCurve, tmp_path, monkeypatch) -> None:
@@ -105,18 +214,23 @@ def test_an_interrupted_run_goes_on(record: RobustAccuracyCurve, tmp_path, monke
 
     def interrupted(*args, **kwargs):
         calls.append(args)
-        if len(calls) == 4:
+        if len(calls) == 6:  # three of them are checks
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
     monkeypatch.setattr(curve_module, "AttackRun", interrupted)
     with pytest.raises(KeyboardInterrupt):
         robust_accuracy_curve(CLF, X, Y, ATTACKS, SIZES, path=path, **WIDE)
+    assert len(RobustAccuracyCurve.load(path).facts["done"]) == 2
     resumed = robust_accuracy_curve(CLF, X, Y, ATTACKS, SIZES, path=path, **WIDE)
     assert np.array_equal(resumed.distance, record.distance)
     n_calls = len(calls)
     robust_accuracy_curve(CLF, X, Y, ATTACKS, SIZES, path=path, **WIDE)
-    assert len(calls) == n_calls
+    assert len(calls) == n_calls + 3
+
+
+def other(**changes) -> SmoothedClassifier:
+    return SmoothedClassifier(**{**CLF.get_params(deep=False), **changes}).fit(X, Y)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +239,20 @@ def test_an_interrupted_run_goes_on(record: RobustAccuracyCurve, tmp_path, monke
         ({"sizes": [0.1]}, "sizes"),
         ({"attacks": ["pgd"]}, "attacks"),
         ({"X": X[::-1]}, "X"),
-        ({"clf": smoothed(linear_net(seed=2))}, "votes"),
+        ({"clf": smoothed(linear_net(seed=2))}, "model"),
+        ({"clf": other(noise=Gaussian(0.1001))}, "noise"),
+        ({"clf": other(alpha=0.02)}, "alpha"),
+        ({"clf": other(bound="renyi")}, "bound"),
+        ({"clf": other(n_selection=50)}, "n_selection"),
+        ({"clf": other(n_estimation=100)}, "n_estimation"),
+        ({"clf": other(common_noise=False)}, "common_noise"),
+        ({"clf": other(autocast="bfloat16")}, "base_autocast"),
+        ({"autocast": "bfloat16"}, "autocast"),
+        ({"random_state": 1}, "random_state"),
+        (
+            {"attacks": ATTACKS | {"other net": Transfer(linear_net(seed=6), PGD(n_steps=20))}},
+            "attacks",
+        ),
         ({"n_noise": 4}, "n_noise"),
         ({"noise_seed": 4}, "noise_seed"),
     ],
@@ -138,6 +265,27 @@ def test_the_file_of_another_run_is_refused(
     settings = {"clf": CLF, "X": X, "y": Y, "attacks": ATTACKS, "sizes": SIZES} | WIDE | change
     with pytest.raises(ValueError, match=rf"^path must be a new file .*\b{named}\b.* differ"):
         robust_accuracy_curve(**settings, path=path)
+
+
+def test_networks_of_equal_votes_are_told_apart(tmp_path) -> None:
+    """Without noise, the votes of a net and of one twice as sure are the same."""
+    path, attacks = tmp_path / "curve.npz", {"PGD": PGD(n_steps=2)}
+    robust_accuracy_curve(NET, X, Y, attacks, [0.1], path=path)
+    with pytest.raises(ValueError, match=r"whose model differ"):
+        robust_accuracy_curve(linear_net(scale=6.0), X, Y, attacks, [0.1], path=path)
+
+
+def test_a_classifier_that_a_later_run_could_not_know_again_has_no_file(tmp_path) -> None:
+    class Local(LogisticRegression):
+        pass
+
+    clf = Local().fit(X, Y)
+    attacks = {"b": Boundary(n_steps=2)}
+    assert robust_accuracy_curve(clf, X, Y, attacks, [0.1], **WIDE).distance.shape == (1, len(X))
+    with pytest.raises(
+        TypeError, match=r"^path must be None where a classifier is of a class that"
+    ):
+        robust_accuracy_curve(clf, X, Y, attacks, [0.1], path=tmp_path / "curve.npz", **WIDE)
 
 
 def test_certificates_are_converted_to_the_norm_of_the_attacks() -> None:
@@ -171,9 +319,92 @@ def test_an_input_that_fails_is_left_out_of_its_attack_alone() -> None:
     bad[3, 0] = 3.5
     attacks = {"PGD": PGD(n_steps=3), "carried over": Transfer(NET, PGD(n_steps=3))}
     clf = smoothed(Fragile().eval())
-    curve = robust_accuracy_curve(clf, bad, labels(NET, bad), attacks, [0.1], **WIDE)
+    said = (
+        r"^1 of \d+ inputs failed in some attack, the first in 'PGD': RuntimeError: the first coo"
+    )
+    with pytest.warns(AttackFailedWarning, match=said) as warned:
+        curve = robust_accuracy_curve(clf, bad, labels(NET, bad), attacks, [0.1, 0.2], **WIDE)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
     assert np.flatnonzero(np.isnan(curve.distance[0])).tolist() == [3]
     assert not np.isnan(curve.distance[1]).any()
+    message = "RuntimeError: the first coordinate is too large"
+    assert curve.facts["failures"] == {"PGD": {"3": message}, "carried over": {}}
+
+
+def test_an_attack_that_fails_everywhere_is_an_error_with_the_record(tmp_path) -> None:
+    class Fragile(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = linear_net()
+
+        def forward(self, x):
+            if x.requires_grad:
+                raise RuntimeError("no way back")
+            return self.net(x)
+
+    attacks = {"PGD": PGD(n_steps=3), "carried over": Transfer(NET, PGD(n_steps=3))}
+    run = partial(robust_accuracy_curve, smoothed(Fragile().eval()), X, Y, attacks, [0.1, 0.2])
+    said = r"^attacks must work on some input, got 'PGD', which failed on all \d+ .* no way back"
+    for _ in range(2):  # and again, when the file is read
+        with pytest.raises(AttackError, match=said) as caught:
+            run(path=tmp_path / "curve.npz", n_votes=50)
+    assert np.isfinite(caught.value.result.certified_radius).all()
+    assert not np.isnan(caught.value.result.distance[1]).any()
+
+
+def test_an_input_that_cannot_be_certified_is_left_out(monkeypatch) -> None:
+    def failing(self, X, **settings):
+        raise CertificationError("row 2 failed", original(self, X, **settings), np.array([2]))
+
+    original = SmoothedClassifier.certificates
+    monkeypatch.setattr(SmoothedClassifier, "certificates", failing)
+    with pytest.warns(
+        AttackFailedWarning, match=r"the first in 'certificates': Certif.* row 2 fail"
+    ):
+        curve = robust_accuracy_curve(CLF, X, Y, {"PGD": PGD(n_steps=2)}, [0.1], n_votes=50)
+    assert np.flatnonzero(np.isnan(curve.distance[0])).tolist() == [2]
+    assert curve.certified_radius[2] == 0
+    assert list(curve.facts["uncertified"]) == ["2"]
+
+
+def test_at_size_zero_nothing_is_attacked(monkeypatch) -> None:
+    def refused(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr(curve_module.AttackRun, "result", refused)
+    curve = robust_accuracy_curve(CLF, X, np.where(np.arange(len(X)) < 5, 1 - Y, Y), "pgd", [0.0])
+    assert (curve.distance[0, :5] == 0).all()
+    assert np.isinf(curve.distance[0, 5:]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"attacks": ["pgd", "cw"], "norm": "linf"}, ValueError, "norm must be 'l2' for 'cw', got"),
+        ({"clip_range": (0.4, 0.5)}, ValueError, "X must lie within clip_range"),
+        ({"autocast": "int8"}, ValueError, "autocast must be one of"),
+        ({"n_noise": 0}, ValueError, "n_noise must be a positive integer"),
+        ({"random_state": None}, ValueError, "random_state must be an integer of at least 0"),
+        ({"attacks": {"t": Transfer(LogisticRegression())}}, NotFittedError, "This LogisticRegre"),
+        ({"path": "/nowhere/at/all.npz"}, ValueError, "path must lie in a folder that can be writ"),
+        ({"path": "."}, ValueError, "path must be a file, got the folder '.'"),
+    ],
+)
+def test_everything_is_checked_before_the_first_draw(change, kind, message, monkeypatch) -> None:
+    def refused(*args, **kwargs):
+        raise AssertionError
+
+    monkeypatch.setattr(curve_module.AttackRun, "result", refused)
+    monkeypatch.setattr(SmoothedClassifier, "certificates", refused)
+    settings = {"clf": CLF, "X": X, "y": Y, "attacks": "pgd", "sizes": [0.1]} | change
+    with pytest.raises(kind, match=f"^{message}"):
+        robust_accuracy_curve(**settings)
+
+
+def test_without_attacks_in_linf_it_is_pgd_alone() -> None:
+    curve = robust_accuracy_curve(CLF, X[:3], Y[:3], sizes=[0.01], norm="linf", n_votes=50)
+    assert curve.names == ("pgd",)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +414,10 @@ def test_an_input_that_fails_is_left_out_of_its_attack_alone() -> None:
         ({"sizes": [-0.1]}, "sizes must be finite"),
         ({"sizes": [np.inf]}, "sizes must be finite"),
         ({"sizes": []}, "sizes must be finite"),
+        (
+            {"sizes": ["a"]},
+            r"sizes must be finite numbers of at least 0 in rising order, got \['a'\]",
+        ),
         ({"norm": "l3"}, "norm must be one of 'l1', 'l2', 'linf', got 'l3'"),
         ({"attacks": []}, r"attacks must hold at least one attack, got \[\]"),
         ({"attacks": ["fgsm"]}, "method must be one of 'pgd'"),
@@ -193,6 +428,20 @@ def test_what_makes_no_curve_is_refused(change, message: str) -> None:
     settings = {"clf": CLF, "X": X, "y": Y, "attacks": "pgd", "sizes": [0.1]} | change
     with pytest.raises(ValueError, match=f"^{message}"):
         robust_accuracy_curve(**settings)
+
+
+@pytest.mark.parametrize(
+    ("attacks", "message"),
+    [
+        (PGD(), r"attacks must be a sequence of names or a mapping of names to attacks, such as"),
+        (3, r"attacks must be a sequence of names or a mapping .* got 3"),
+        ([["pgd"]], r"attacks must have names, got \['pgd'\]. Hand in a mapping such as"),
+        ([PGD()], r"attacks must have names, got PGD\("),
+    ],
+)
+def test_attacks_without_names_are_refused(attacks, message: str) -> None:
+    with pytest.raises(TypeError, match=f"^{message}"):
+        robust_accuracy_curve(CLF, X, Y, attacks, [0.1])
 
 
 def test_an_unknown_attack_has_no_curve(record: RobustAccuracyCurve) -> None:
@@ -222,13 +471,23 @@ def test_several_classifiers_have_one_colour_each(record: RobustAccuracyCurve) -
     none = replace(record, certified_radius=np.zeros(len(X)))
     display = RobustAccuracyDisplay({"smoothed": record, "plain": none}).plot()
     assert list(display.lines_) == ["smoothed", "plain"]
-    assert len(display.certified_) == 1
+    (certified,) = display.certified_
+    assert certified.get_color() == display.lines_["smoothed"].get_color()
+    assert certified.get_linestyle() == ":"
+    texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert texts == ["smoothed", "plain", "certified"]
+    inside = RobustAccuracyDisplay({"a": record, "b": none}).plot(plt.subplots()[1])
+    assert len(inside.ax_.get_legend().get_texts()) == 3
     assert np.array_equal(display.lines_["plain"].get_ydata(), none.robust_accuracy())
     plt.close("all")
     with pytest.raises(ValueError, match=r"^curves must be of one norm, got l2, linf"):
         RobustAccuracyDisplay({"a": record, "b": replace(record, norm="linf")}).plot()
     with pytest.raises(ValueError, match=r"^at least one curve must be given"):
         RobustAccuracyDisplay({}).plot()
+    with pytest.raises(
+        TypeError, match=r"^curves must be a RobustAccuracyCurve, or several by name"
+    ):
+        RobustAccuracyDisplay.from_curve([record, record])
 
 
 def test_a_curve_finds_what_single_attacks_find(record: RobustAccuracyCurve) -> None:

@@ -8,12 +8,16 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from linear_classifiers import distances, inputs, labels, linear_net, smoothed
+from linear_classifiers import N_FEATURES, distances, inputs, labels, linear_net, smoothed
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.frozen import FrozenEstimator
+from torch import nn
 
 from randsmooth import SmoothedClassifier
 from randsmooth.attacks import as_art_classifier, as_foolbox_model, attack
 from randsmooth.attacks.library import foolbox
+from randsmooth.attacks.smoothed_module import SmoothedModule
+from randsmooth.attacks.victim import victim
 
 NET = linear_net()
 EVERY = inputs(60)
@@ -21,6 +25,7 @@ X = EVERY[distances(NET, EVERY, "l2") > 0.06]
 Y = labels(NET, X)
 CLF = smoothed(NET)
 WIDE = (-5.0, 5.0)
+CODES = np.arange(len(X)) % 3
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -86,11 +91,68 @@ def test_a_forest_is_a_black_box() -> None:
         foolbox().attacks.L2PGD(steps=2)(model, x, torch.tensor([0, 1, 0, 1]), epsilons=0.5)
 
 
+def gradients_by_hand(average: str) -> tuple[SmoothedClassifier, np.ndarray, np.ndarray]:
+    """A net of three classes in double precision, and gradients of its loss under the draws."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(N_FEATURES, 8), nn.Tanh(), nn.Linear(8, 3)).double().eval()
+    clf = SmoothedClassifier(FrozenEstimator(net), 0.5, random_state=0)
+    points = X.astype(np.float64)
+    clf.fit(points, np.arange(len(points)) % 3)
+    draws = SmoothedModule(victim(clf), 16)._frozen_draws
+    x = torch.from_numpy(points).requires_grad_()
+    log_p = net(x[:, None] + draws[None]).log_softmax(-1)
+    mean = log_p.mean(1) if average == "loss" else log_p.exp().mean(1).log()
+    loss = -mean[range(len(x)), CODES].sum()
+    (gradient,) = torch.autograd.grad(loss, [x])
+    return clf, points, gradient.numpy()
+
+
+@pytest.mark.parametrize("average", ["probability", "loss"])
+def test_the_toolbox_climbs_exactly_the_average(average: str) -> None:
+    clf, points, gradient = gradients_by_hand(average)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        classifier = as_art_classifier(clf, 16, average=average)
+        theirs = classifier.loss_gradient(points, np.eye(3)[CODES])
+    # The toolbox averages over the batch, and hands inputs on in single precision.
+    assert np.allclose(len(points) * theirs, gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("average", ["probability", "loss"])
+def test_foolbox_climbs_exactly_the_average_by_minus_the_output(average: str) -> None:
+    clf, points, gradient = gradients_by_hand(average)
+    model = as_foolbox_model(clf, 16, average=average)
+    x = torch.from_numpy(points).requires_grad_()
+    outputs = model(x)
+    (theirs,) = torch.autograd.grad(-outputs[range(len(x)), CODES].sum(), [x], retain_graph=True)
+    assert np.allclose(theirs.numpy(), gradient, rtol=1e-10, atol=1e-14)
+    loss = nn.functional.cross_entropy(outputs, torch.from_numpy(CODES), reduction="sum")
+    (crossed,) = torch.autograd.grad(loss, [x])
+    normalised = outputs.logsumexp(1).abs().detach().numpy() < 1e-12  # votes and average agree
+    assert normalised.any() == (average == "probability")
+    assert np.allclose(crossed.numpy()[normalised], gradient[normalised], rtol=1e-9, atol=1e-13)
+    if average == "loss":
+        assert not np.allclose(crossed.numpy(), gradient, rtol=1e-3)
+
+
+@pytest.mark.parametrize("adapter", [as_foolbox_model, as_art_classifier])
+def test_libraries_need_limits(adapter) -> None:
+    with pytest.raises(ValueError, match=r"^clip_range must be two numbers, .* got None. Hand in"):
+        adapter(CLF, clip_range=None)
+    with pytest.raises(ValueError, match=r"^clip_range must be None or two numbers, .* got 'unit'"):
+        adapter(CLF, clip_range="unit")
+
+
 @pytest.mark.parametrize(
     ("package", "call", "message"),
     [
         ("foolbox", lambda: attack(CLF, X, Y, eps=0.1), r"pip install 'randsmooth\[attacks\]'"),
         ("foolbox", lambda: as_foolbox_model(CLF), r"pip install 'randsmooth\[attacks\]'"),
+        (
+            "art",
+            lambda: attack(CLF, X, Y, "square", norm="linf", eps=0.1),
+            "pip install adversarial",
+        ),
         ("art", lambda: as_art_classifier(CLF), "pip install adversarial-robustness-toolbox"),
     ],
 )

@@ -10,7 +10,8 @@ from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
 from randsmooth import SmoothedClassifier
-from randsmooth.attacks import PGD, gradient_masking_report
+from randsmooth.attacks import PGD, CarliniWagner, gradient_masking_report
+from randsmooth.exceptions import AttackError
 
 NET = linear_net()
 EVERY = inputs(60)
@@ -85,3 +86,30 @@ def test_what_cannot_be_asked_is_refused() -> None:
     clf = SmoothedClassifier(RandomForestClassifier(5, random_state=0), 0.1, random_state=0)
     with pytest.raises(TypeError, match=r"^method must do without gradients"):
         gradient_masking_report(clf.fit(X, Y), X, Y, 0.1)
+    for method in ("pgd", CarliniWagner()):
+        with pytest.raises(
+            TypeError, match=r"^method must be a PGD such as PGD\(n_steps=200\), got"
+        ):
+            gradient_masking_report(smoothed(NET), X, Y, 0.1, method=method)
+
+
+class Edge(nn.Module):
+    """No votes beyond a mark."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = linear_net()
+
+    def forward(self, x):
+        return torch.where(x[:, :1] > 3, torch.nan, self.net(x))
+
+
+def test_inputs_that_fail_are_left_out_and_counted() -> None:
+    bad = X[:12].copy()
+    bad[3, 0] = 4.5
+    clf, settings = smoothed(Edge().eval()), {**SETTINGS, "method": PGD(n_steps=5), "n_votes": 100}
+    report = gradient_masking_report(clf, bad, Y[:12], SIZE, **settings)
+    assert report.n_failed == 1
+    assert str(report).endswith("left out    1 inputs that could not be attacked")
+    with pytest.raises(AttackError, match=r"^X has 1 inputs that could not be attacked"):
+        gradient_masking_report(clf, bad[3:4], Y[3:4], SIZE, **settings)

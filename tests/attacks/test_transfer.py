@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 from linear_classifiers import N_FEATURES, distances, inputs, labels, linear_net, smoothed
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from randsmooth import SmoothedClassifier
 from randsmooth.attacks import PGD, Boundary, CarliniWagner, Transfer, attack, transfer
+from randsmooth.fingerprints import model_fingerprint
 
 NET = linear_net()
 EVERY = inputs(60)
@@ -25,7 +29,7 @@ def test_from_the_same_weights_everything_carries_over() -> None:
     assert found.success.all()
     assert found.method == "transfer"
     assert found.settings["method"]["name"] == "pgd"
-    assert found.settings["source"] == "Linear"
+    assert found.settings["source"] == {"class": "Linear", "model": model_fingerprint(NET)}
 
 
 def test_from_other_weights_less_carries_over() -> None:
@@ -55,8 +59,25 @@ def test_a_source_of_other_classes_is_refused() -> None:
         transfer(nn.Linear(N_FEATURES, 5), CLF, X, Y, eps=0.1)
 
 
+def test_a_source_of_other_labels_is_refused_unless_it_is_a_network_that_numbers_them() -> None:
+    source = SmoothedClassifier(FrozenEstimator(NET), 0.1, random_state=0).fit(X, Y + 5)
+    with pytest.raises(ValueError, match=r"^source must have the labels .*\[0, 1\], got \[5, 6\]"):
+        transfer(source, CLF, X, Y, eps=0.1)
+    names = np.array(["no", "yes"])
+    clf = SmoothedClassifier(FrozenEstimator(NET), 0.1, random_state=0).fit(X, names[Y])
+    assert transfer(NET, clf, X[:5], names[Y[:5]], eps=1.0, n_noise=8, n_votes=50).success.all()
+
+
+@pytest.mark.parametrize("source", [SmoothedClassifier(nn.Linear(12, 2)), LogisticRegression()])
+def test_a_source_that_is_not_fitted_is_refused_before_the_attack(source) -> None:
+    with pytest.raises(NotFittedError, match=r"is not fitted yet"):
+        transfer(source, CLF, X, Y, eps=0.1)
+
+
 def test_what_is_no_attack_is_refused() -> None:
     with pytest.raises(TypeError, match=r"^method must be an attack of randsmooth.attacks"):
         attack(CLF, X, Y, Transfer(NET, "pgd"), eps=0.1)
     with pytest.raises(ValueError, match=r"^n_steps must be a positive integer, got 0"):
         attack(CLF, X, Y, Transfer(NET, PGD(n_steps=0)), eps=0.1)
+    with pytest.raises(ValueError, match=r"^n_noise must be a positive integer, got 0"):
+        attack(CLF, X, Y, Transfer(NET, PGD(), 0), eps=0.1)
