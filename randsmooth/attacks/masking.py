@@ -28,6 +28,12 @@ _CLEAR = 2.0
 # Share of the inputs on which a small step along the gradient must raise the loss.
 _RISING = 0.9
 
+_INSIDE = "Is it broken from inside at least as often?"
+_MORE = "Do more draws break it at least as often?"
+_SLOPES = "Do gradients break it at least as often as differences?"
+_BOUNDS = "Is it always broken without bounds?"
+_GRADIENT = "Does the loss rise along its gradient?"
+
 
 @dataclass(frozen=True)
 class MaskingLine:
@@ -194,16 +200,13 @@ def gradient_masking_report(
     kept = trials.known
     lines = []
     if carried is not None:
-        inside = "Is it broken from inside at least as often?"
-        lines.append(_compared(inside, white[kept], carried[kept], ("white box", "transfer")))
-    more, names = "Do more draws break it at least as often?", (f"{n_noise} draws", f"{few} draws")
-    lines.append(_compared(more, white[kept], fewer[kept], names))
-    slopes = "Do gradients break it at least as often as differences?"
+        lines.append(_compared(_INSIDE, white[kept], carried[kept], ("white box", "transfer")))
+    names = f"{n_noise} draws", f"{few} draws"
+    lines.append(_compared(_MORE, white[kept], fewer[kept], names))
     names = ("gradients", "differences")
-    lines.append(_compared(slopes, white[kept], differences[kept], names))
+    lines.append(_compared(_SLOPES, white[kept], differences[kept], names))
     unbounded = float(ever[kept].mean())
-    bounds = "Is it always broken without bounds?"
-    lines.append(MaskingLine(bounds, {"success": unbounded}, unbounded < 1))
+    lines.append(MaskingLine(_BOUNDS, {"success": unbounded}, unbounded < 1))
     module = SmoothedModule(whom, n_noise, frozen=True, average=method.average)
     codes = class_indices(whom.classes, y, len(inputs))
     rises = _rises(module, inputs[kept], codes[kept], norm, eps / 100, random_state)
@@ -263,7 +266,7 @@ def _by_differences(method: PGD) -> SPSA:
 
 def _rising(along: float, across: float) -> MaskingLine:
     figures = {"along": along, "random": across}
-    return MaskingLine("Does the loss rise along its gradient?", figures, along < _RISING)
+    return MaskingLine(_GRADIENT, figures, along < _RISING)
 
 
 def _compared(

@@ -81,7 +81,7 @@ class Transfer(AttackMethod):
         """Refuse a source that is not trained, of other classes, or without gradients."""
         super().check_target(target, X)
         check_count("n_noise", self.n_noise)
-        source = victim(self.source, X)
+        source = victim(self.source, X, name="source")
         if len(source.classes) != len(target.classes):
             raise TypeError(
                 f"source must have the {len(target.classes)} classes of the classifier under "

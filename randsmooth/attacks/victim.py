@@ -224,7 +224,7 @@ class Victim:
         return log_p[:, : base.n_classes], base.votes_of(outputs.detach())
 
 
-def victim(clf: Any, X: Any = None, *, noise_seed: int | None = None) -> Victim:
+def victim(clf: Any, X: Any = None, *, noise_seed: int | None = None, name: str = "clf") -> Victim:
     """Return a trained classifier as attacks see it.
 
     Parameters
@@ -237,6 +237,9 @@ def victim(clf: Any, X: Any = None, *, noise_seed: int | None = None) -> Victim:
 
     noise_seed : int or None, default=None
         Seed of all noise; None is that of the classifier.
+
+    name : str, default="clf"
+        What it is called where it is refused.
 
     Returns
     -------
@@ -258,7 +261,7 @@ def victim(clf: Any, X: Any = None, *, noise_seed: int | None = None) -> Victim:
         isinstance(estimator, nn.Module) or hasattr(estimator, "predict")
     ):
         raise TypeError(
-            f"clf must be a fitted SmoothedClassifier or a trained classifier, got {clf!r}."
+            f"{name} must be a fitted SmoothedClassifier or a trained classifier, got {clf!r}."
         )
     if not isinstance(estimator, nn.Module):
         check_is_fitted(estimator)

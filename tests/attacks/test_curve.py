@@ -1,12 +1,10 @@
-"""Curves of robust accuracy: what they add up, keep, resume and refuse."""
+"""Curves of robust accuracy: what they add up, and what they refuse."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from linear_classifiers import LAPLACE, distances, inputs, labels, linear_net, smoothed
@@ -17,7 +15,6 @@ from torch import nn
 from randsmooth import SmoothedClassifier
 from randsmooth.attacks import (
     PGD,
-    Boundary,
     CarliniWagner,
     RobustAccuracyCurve,
     Transfer,
@@ -30,10 +27,7 @@ from randsmooth.exceptions import (
     AttackError,
     AttackFailedWarning,
     CertificationError,
-    InvalidFileError,
 )
-from randsmooth.noise import Gaussian
-from randsmooth.robust_accuracy_display import RobustAccuracyDisplay
 
 NET = linear_net()
 EVERY = inputs(60)
@@ -139,153 +133,6 @@ def test_worst_case_and_certificate_are_of_the_same_inputs() -> None:
 def test_a_record_whose_parts_do_not_fit_is_refused(record, change, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         replace(record, **change)
-
-
-def test_a_record_survives_a_file(record: RobustAccuracyCurve, tmp_path) -> None:
-    path = tmp_path / "curve.npz"
-    record.save(path)
-    again = RobustAccuracyCurve.load(path)
-    for name in ("sizes", "distance", "certified_radius", "y"):
-        assert np.array_equal(getattr(again, name), getattr(record, name), equal_nan=True)
-    assert (again.norm, again.names, again.transferred) == (
-        "l2",
-        tuple(ATTACKS),
-        (False,) * 2 + (True,),
-    )
-    assert again.settings["PGD"]["n_steps"] == 40
-    assert again.facts["alpha"] == 0.01
-    (tmp_path / "other").write_bytes(b"nothing")
-    with pytest.raises(InvalidFileError, match="is damaged, or not a file that RobustAccuracyC"):
-        RobustAccuracyCurve.load(tmp_path / "other")
-    CLF.certificates(X).save(tmp_path / "certificates")
-    with pytest.raises(InvalidFileError, match=r"not a randsmooth.RobustAccuracyCurve"):
-        RobustAccuracyCurve.load(tmp_path / "certificates")
-    with pytest.raises(InvalidFileError, match=r"is a folder, not a file"):
-        RobustAccuracyCurve.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("part", "value"),
-    [
-        ("norm", None),
-        ("names", 3),
-        ("names", ["PGD", "one more"]),
-        ("facts", []),
-        ("distance", None),
-        ("distance", np.zeros((5, 7))),
-        ("certified_radius", np.array(["a"])),
-    ],
-)
-def test_a_damaged_file_is_refused(record, tmp_path, part: str, value) -> None:
-    path = tmp_path / "curve.npz"
-    record.save(path)
-    arrays = dict(np.load(path))
-    header = json.loads(arrays["header"].tobytes())
-    changed = arrays if part in arrays else header
-    if value is None:
-        del changed[part]
-    else:
-        changed[part] = value
-    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-    np.savez(path, **arrays)
-    with pytest.raises(InvalidFileError, match=r"curve.npz (is damaged|holds .* not a )"):
-        RobustAccuracyCurve.load(path)
-
-
-@pytest.mark.parametrize(
-    ("facts", "message"),
-    [
-        ({"run": None}, "holds a record that does not say how it was made"),
-        ({"done": None}, "does not say what was done"),
-    ],
-)
-def test_a_record_that_does_not_know_its_run_is_not_resumed(
-    record, tmp_path, facts, message: str
-) -> None:
-    path = tmp_path / "curve.npz"
-    replace(record, facts=record.facts | facts).save(path)
-    with pytest.raises(InvalidFileError, match=message):
-        robust_accuracy_curve(CLF, X, Y, ATTACKS, SIZES, path=path, **WIDE)
-
-
-def test_an_interrupted_run_goes_on(record: RobustAccuracyCurve, tmp_path, monkeypatch) -> None:
-    path, calls = tmp_path / "curve.npz", []
-    original = curve_module.AttackRun
-
-    def interrupted(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == 6:  # three of them are checks
-            raise KeyboardInterrupt
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(curve_module, "AttackRun", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        robust_accuracy_curve(CLF, X, Y, ATTACKS, SIZES, path=path, **WIDE)
-    assert len(RobustAccuracyCurve.load(path).facts["done"]) == 2
-    resumed = robust_accuracy_curve(CLF, X, Y, ATTACKS, SIZES, path=path, **WIDE)
-    assert np.array_equal(resumed.distance, record.distance)
-    n_calls = len(calls)
-    robust_accuracy_curve(CLF, X, Y, ATTACKS, SIZES, path=path, **WIDE)
-    assert len(calls) == n_calls + 3
-
-
-def other(**changes) -> SmoothedClassifier:
-    return SmoothedClassifier(**{**CLF.get_params(deep=False), **changes}).fit(X, Y)
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"sizes": [0.1]}, "sizes"),
-        ({"attacks": ["pgd"]}, "attacks"),
-        ({"X": X[::-1]}, "X"),
-        ({"clf": smoothed(linear_net(seed=2))}, "model"),
-        ({"clf": other(noise=Gaussian(0.1001))}, "noise"),
-        ({"clf": other(alpha=0.02)}, "alpha"),
-        ({"clf": other(bound="renyi")}, "bound"),
-        ({"clf": other(n_selection=50)}, "n_selection"),
-        ({"clf": other(n_estimation=100)}, "n_estimation"),
-        ({"clf": other(common_noise=False)}, "common_noise"),
-        ({"clf": other(autocast="bfloat16")}, "base_autocast"),
-        ({"autocast": "bfloat16"}, "autocast"),
-        ({"random_state": 1}, "random_state"),
-        (
-            {"attacks": ATTACKS | {"other net": Transfer(linear_net(seed=6), PGD(n_steps=20))}},
-            "attacks",
-        ),
-        ({"n_noise": 4}, "n_noise"),
-        ({"noise_seed": 4}, "noise_seed"),
-    ],
-)
-def test_the_file_of_another_run_is_refused(
-    record: RobustAccuracyCurve, tmp_path, change, named: str
-) -> None:
-    path = tmp_path / "curve.npz"
-    record.save(path)
-    settings = {"clf": CLF, "X": X, "y": Y, "attacks": ATTACKS, "sizes": SIZES} | WIDE | change
-    with pytest.raises(ValueError, match=rf"^path must be a new file .*\b{named}\b.* differ"):
-        robust_accuracy_curve(**settings, path=path)
-
-
-def test_networks_of_equal_votes_are_told_apart(tmp_path) -> None:
-    """Without noise, the votes of a net and of one twice as sure are the same."""
-    path, attacks = tmp_path / "curve.npz", {"PGD": PGD(n_steps=2)}
-    robust_accuracy_curve(NET, X, Y, attacks, [0.1], path=path)
-    with pytest.raises(ValueError, match=r"whose model differ"):
-        robust_accuracy_curve(linear_net(scale=6.0), X, Y, attacks, [0.1], path=path)
-
-
-def test_a_classifier_that_a_later_run_could_not_know_again_has_no_file(tmp_path) -> None:
-    class Local(LogisticRegression):
-        pass
-
-    clf = Local().fit(X, Y)
-    attacks = {"b": Boundary(n_steps=2)}
-    assert robust_accuracy_curve(clf, X, Y, attacks, [0.1], **WIDE).distance.shape == (1, len(X))
-    with pytest.raises(
-        TypeError, match=r"^path must be None where a classifier is of a class that"
-    ):
-        robust_accuracy_curve(clf, X, Y, attacks, [0.1], path=tmp_path / "curve.npz", **WIDE)
 
 
 def test_certificates_are_converted_to_the_norm_of_the_attacks() -> None:
@@ -447,47 +294,6 @@ def test_attacks_without_names_are_refused(attacks, message: str) -> None:
 def test_an_unknown_attack_has_no_curve(record: RobustAccuracyCurve) -> None:
     with pytest.raises(ValueError, match=r"^name must be one of 'PGD', 'C&W', 'other net', got"):
         record.robust_accuracy("FGSM")
-
-
-def test_the_picture_has_solid_dashed_and_filled_parts(record: RobustAccuracyCurve) -> None:
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    display = RobustAccuracyDisplay.from_curve(record, linewidth=3)
-    lines = display.lines_
-    assert list(lines) == list(ATTACKS)
-    assert [line.get_linestyle() for line in lines.values()] == ["-", "-", "--"]
-    assert all(line.get_linewidth() == 3 for line in lines.values())
-    assert np.array_equal(lines["PGD"].get_ydata(), record.robust_accuracy("PGD"))
-    assert len(display.certified_) == 1
-    assert display.ax_.get_xlabel() == r"size of the attack ($\ell_2$)"
-    plt.close("all")
-
-
-def test_several_classifiers_have_one_colour_each(record: RobustAccuracyCurve) -> None:
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    none = replace(record, certified_radius=np.zeros(len(X)))
-    display = RobustAccuracyDisplay({"smoothed": record, "plain": none}).plot()
-    assert list(display.lines_) == ["smoothed", "plain"]
-    (certified,) = display.certified_
-    assert certified.get_color() == display.lines_["smoothed"].get_color()
-    assert certified.get_linestyle() == ":"
-    texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert texts == ["smoothed", "plain", "certified"]
-    inside = RobustAccuracyDisplay({"a": record, "b": none}).plot(plt.subplots()[1])
-    assert len(inside.ax_.get_legend().get_texts()) == 3
-    assert np.array_equal(display.lines_["plain"].get_ydata(), none.robust_accuracy())
-    plt.close("all")
-    with pytest.raises(ValueError, match=r"^curves must be of one norm, got l2, linf"):
-        RobustAccuracyDisplay({"a": record, "b": replace(record, norm="linf")}).plot()
-    with pytest.raises(ValueError, match=r"^at least one curve must be given"):
-        RobustAccuracyDisplay({}).plot()
-    with pytest.raises(
-        TypeError, match=r"^curves must be a RobustAccuracyCurve, or several by name"
-    ):
-        RobustAccuracyDisplay.from_curve([record, record])
 
 
 def test_a_curve_finds_what_single_attacks_find(record: RobustAccuracyCurve) -> None:

@@ -79,5 +79,9 @@ def test_what_is_no_attack_is_refused() -> None:
         attack(CLF, X, Y, Transfer(NET, "pgd"), eps=0.1)
     with pytest.raises(ValueError, match=r"^n_steps must be a positive integer, got 0"):
         attack(CLF, X, Y, Transfer(NET, PGD(n_steps=0)), eps=0.1)
+    with pytest.raises(
+        TypeError, match=r"^source must be a fitted SmoothedClassifier or a trained"
+    ):
+        attack(CLF, X, Y, Transfer(None), eps=0.1)
     with pytest.raises(ValueError, match=r"^n_noise must be a positive integer, got 0"):
         attack(CLF, X, Y, Transfer(NET, PGD(), 0), eps=0.1)
