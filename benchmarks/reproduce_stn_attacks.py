@@ -258,10 +258,11 @@ def figures(study: Study, output: Path) -> list[str]:
         shown = study.curves.get(("STN", norm, "strong"))
         if shown is not None:
             RobustAccuracyDisplay.from_curve(shown, ax=ax)
-        for name in ("plain", "adversarial training", "TRADES"):
+        for name, marker in zip(("plain", *BASELINES), "sv^", strict=True):
             beside = study.curves.get((name, norm, "strong"))
             if beside is not None:
-                ax.plot(beside.sizes, beside.robust_accuracy(), ":", label=name)
+                style = {"color": "0.4", "linestyle": ":", "marker": marker, "markersize": 4}
+                ax.plot(beside.sizes, beside.robust_accuracy(), label=name, **style)
         ax.legend(fontsize=8, frameon=False)
     names.append(f"stn_attacks_{dataset}.png")
     fig.savefig(output / names[-1], dpi=110)
@@ -327,7 +328,8 @@ def report(study: Study, output: Path) -> None:
         f"plain training, {args.baseline_epochs} on {args.baseline_images:,} images of "
         f"adversarial training and TRADES (l-infinity, {study.experiment.eps:.3g}, 5 steps), which "
         "go on from the plain network. As published: 20 steps that average over 10 draws, judged "
-        "by 10 votes. Strong: 40 steps over 16 draws, judged and confirmed by 100 votes each. "
+        "by 10 votes, by which an input may be wrong that more votes would get right. Strong: 40 "
+        "steps over 16 draws, judged and confirmed by 100 votes each. "
         f"Passes are made in {args.autocast or 'float32'}. Attacks on the network itself are "
         f"solid, those carried over dashed, the certificate (alpha = {ALPHA}, "
         f"{args.n_estimation:,} draws) is filled, other networks dotted.",
