@@ -320,6 +320,7 @@ def report(study: Study, output: Path) -> None:
     command = "python benchmarks/reproduce_stn_attacks.py" + (
         "" if dataset == "mnist" else f" --dataset {dataset}"
     )
+    command += f" --autocast {args.autocast}" if args.autocast else ""
     write_page(
         output / f"stn_attacks_{dataset}.rst",
         f"Attacks on stability training, {'MNIST' if dataset == 'mnist' else 'CIFAR-10'}",
@@ -329,7 +330,9 @@ def report(study: Study, output: Path) -> None:
         f"adversarial training and TRADES (l-infinity, {study.experiment.eps:.3g}, 5 steps), which "
         "go on from the plain network. As published: 20 steps that average over 10 draws, judged "
         "by 10 votes, by which an input may be wrong that more votes would get right. Strong: 40 "
-        "steps over 16 draws, judged and confirmed by 100 votes each. "
+        "steps over 16 draws, judged and confirmed by 100 votes each; what Carlini-Wagner finds is "
+        "first lengthened until another class leads by three standard deviations of these votes, "
+        "which PGD need not do. "
         f"Passes are made in {args.autocast or 'float32'}. Attacks on the network itself are "
         f"solid, those carried over dashed, the certificate (alpha = {ALPHA}, "
         f"{args.n_estimation:,} draws) is filled, other networks dotted.",
