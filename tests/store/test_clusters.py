@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import time
 from collections.abc import Iterator
@@ -61,6 +62,7 @@ def backend(request, tmp_path_factory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         paths = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         patch.setenv("PYTHONPATH", paths)  # workers look for the modules of these tests there
+        patch.setattr(builtins, "print", print)  # Ray puts another in its place, for good
         with CLUSTERS[request.param](tmp_path_factory.mktemp(request.param)):
             yield request.param
 
