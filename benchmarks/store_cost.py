@@ -80,7 +80,7 @@ def two_processes(rounds: int, n_draws: int) -> str:
     def run(n_jobs: int) -> float:
         begun = time.perf_counter()
         with joblib.parallel_config("loky", n_jobs=n_jobs):
-            clf.certificates(iter([X]))
+            clf.certificates(X)
         return time.perf_counter() - begun
 
     times = [(run(1), run(2)) for _ in range(rounds)]

@@ -22,7 +22,7 @@ from randsmooth.certificates.from_outcomes import EXACT
 from randsmooth.certificates.radii import certifying_probabilities
 from randsmooth.certificates.rules import asked_radii
 from randsmooth.certification import CertificationRun, run_over
-from randsmooth.crews import counted_blocks
+from randsmooth.crews import counted_blocks, n_workers
 from randsmooth.crews.crew import WorkerLostError
 from randsmooth.exceptions import CertificationError, StoreMismatchError
 from randsmooth.fingerprints import input_digests, model_fingerprint
@@ -293,10 +293,18 @@ class _StreamedRun:
             counted, good = BlockVotes.none(len(self.clf.classes_)), good[:0]
         seconds = max(float(counted.seconds.sum()), 1e-6)
         wanted = len(good) * _SECONDS_OF_A_BLOCK / seconds
-        self.size = int(np.clip(wanted, 1, min(_LARGEST_BLOCK, self.size * _GROWTH)))
+        self.size = int(np.clip(wanted, 1, min(self._share(), self.size * _GROWTH)))
         votes = counted.spread(good, n_inputs, errors)
         self.errors |= {int(block.numbers[row]): error for row, error in votes.errors.items()}
         return votes
+
+    def _share(self) -> int:
+        """Return the largest block that leaves as much for every worker, to the end."""
+        workers = n_workers(self.clf.n_jobs)
+        if self.source.n_inputs is None or workers == 1:
+            return _LARGEST_BLOCK
+        left = self.source.n_inputs - self.n_seen
+        return int(np.clip(left // (2 * workers), _FIRST_BLOCK, _LARGEST_BLOCK))
 
     def _stored(self, store: str | os.PathLike[str]) -> Certificates:
         with VoteStore(store) as kept:
