@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from linear_classifiers import LAPLACE, distances, inputs, labels, linear_net, smoothed
+from curve_of_linear import ATTACKS, CLF, EVERY, NET, SIZES, WIDE, X, Y
+from linear_classifiers import LAPLACE, distances, labels, linear_net, smoothed
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from torch import nn
@@ -15,7 +16,6 @@ from torch import nn
 from randsmooth import SmoothedClassifier
 from randsmooth.attacks import (
     PGD,
-    CarliniWagner,
     RobustAccuracyCurve,
     Transfer,
     attack,
@@ -29,21 +29,9 @@ from randsmooth.exceptions import (
     CertificationError,
 )
 
-NET = linear_net()
-EVERY = inputs(60)
-X = EVERY[distances(NET, EVERY, "l2") > 0.06]
-Y = labels(NET, X)
-CLF = smoothed(NET)
 EXACT = distances(NET, X, "l2")
 EXACT_OF_EVERY = distances(NET, EVERY, "l2")
 SMALL = np.arange(0.02, 0.3, 0.04)
-SIZES = np.array([0.0, 0.1, 0.2, 0.4, 0.8])
-ATTACKS = {
-    "PGD": PGD(n_steps=40),
-    "C&W": CarliniWagner(n_steps=60),
-    "other net": Transfer(linear_net(seed=5), PGD(n_steps=20)),
-}
-WIDE = {"clip_range": (-5.0, 5.0)}
 
 
 @pytest.fixture(scope="module")

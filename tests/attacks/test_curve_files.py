@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from linear_classifiers import distances, inputs, labels, linear_net, smoothed
+from curve_of_linear import ATTACKS, CLF, NET, SIZES, WIDE, X, Y
+from linear_classifiers import linear_net, smoothed
 from sklearn.linear_model import LogisticRegression
 
 from randsmooth import SmoothedClassifier
 from randsmooth.attacks import (
     PGD,
     Boundary,
-    CarliniWagner,
     RobustAccuracyCurve,
     Transfer,
     robust_accuracy_curve,
@@ -24,19 +24,6 @@ from randsmooth.exceptions import (
     InvalidFileError,
 )
 from randsmooth.noise import Gaussian
-
-NET = linear_net()
-EVERY = inputs(60)
-X = EVERY[distances(NET, EVERY, "l2") > 0.06]
-Y = labels(NET, X)
-CLF = smoothed(NET)
-SIZES = np.array([0.0, 0.1, 0.2, 0.4, 0.8])
-ATTACKS = {
-    "PGD": PGD(n_steps=40),
-    "C&W": CarliniWagner(n_steps=60),
-    "other net": Transfer(linear_net(seed=5), PGD(n_steps=20)),
-}
-WIDE = {"clip_range": (-5.0, 5.0)}
 
 
 @pytest.fixture(scope="module")

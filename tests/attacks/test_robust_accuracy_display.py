@@ -7,29 +7,13 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 import pytest
-from linear_classifiers import distances, inputs, labels, linear_net, smoothed
+from curve_of_linear import ATTACKS, CLF, SIZES, WIDE, X, Y
 
 from randsmooth.attacks import (
-    PGD,
-    CarliniWagner,
     RobustAccuracyCurve,
-    Transfer,
     robust_accuracy_curve,
 )
 from randsmooth.robust_accuracy_display import RobustAccuracyDisplay
-
-NET = linear_net()
-EVERY = inputs(60)
-X = EVERY[distances(NET, EVERY, "l2") > 0.06]
-Y = labels(NET, X)
-CLF = smoothed(NET)
-SIZES = np.array([0.0, 0.1, 0.2, 0.4, 0.8])
-ATTACKS = {
-    "PGD": PGD(n_steps=40),
-    "C&W": CarliniWagner(n_steps=60),
-    "other net": Transfer(linear_net(seed=5), PGD(n_steps=20)),
-}
-WIDE = {"clip_range": (-5.0, 5.0)}
 
 
 @pytest.fixture(scope="module")
