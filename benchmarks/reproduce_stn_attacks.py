@@ -331,8 +331,7 @@ def report(study: Study, output: Path) -> None:
         "go on from the plain network. As published: 20 steps that average over 10 draws, judged "
         "by 10 votes, by which an input may be wrong that more votes would get right. Strong: 40 "
         "steps over 16 draws, judged and confirmed by 100 votes each; what Carlini-Wagner finds is "
-        "first lengthened until another class leads by three standard deviations of these votes, "
-        "which PGD need not do. "
+        "judged along its ray at each size. "
         f"Passes are made in {args.autocast or 'float32'}. Attacks on the network itself are "
         f"solid, those carried over dashed, the certificate (alpha = {ALPHA}, "
         f"{args.n_estimation:,} draws) is filled, other networks dotted.",

@@ -269,6 +269,8 @@ class CurveRun:
             result = run.result(self.settings["n_restarts"], all_right=True)
         except AttackError as error:
             result = error.result
+        for within in self.sizes[self.sizes > 0].tolist() if method.minimal else ():
+            result = run.lengthened(result, within)
         found = np.where(result.success, result.distance, np.inf)
         self.distance[row, left] = np.where(np.isnan(result.distance), np.nan, found)
         self.failures[name] |= _messages({int(left[i]): error for i, error in run.errors.items()})

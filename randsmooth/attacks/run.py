@@ -107,6 +107,57 @@ class AttackRun:
             raise AttackError.of_rows(self.errors, self._without_failures(result))
         return result
 
+    def lengthened(self, result: AttackResult, size: float) -> AttackResult:
+        """Go as far as a size allows where the smallest perturbation that was found is longer.
+
+        Another class leads clearly at that one; on the way to it one may lead already, which is
+        decided as for attacks of a given size.
+
+        Parameters
+        ----------
+        result : AttackResult
+            What this attack, a minimal one, came to.
+
+        size : float
+            Largest norm of what is tried.
+
+        Returns
+        -------
+        AttackResult
+            The same, with what has another class within this size moved by at most as much.
+        """
+        far = (result.distance > size) | ((result.distance > 0) & ~result.success)
+        rows = np.flatnonzero(far)
+        x = torch.from_numpy(self.X[rows])
+        delta = torch.from_numpy(result.adversarial[rows]).double() - x.double()
+        factor = size / norms_of(delta, self.norm).reshape(-1, *[1] * (x.ndim - 1))
+        low, high = self.clip_range
+        delta = (x.double() + factor * delta).clamp(low, high) - x.double()
+        moved = result.adversarial.copy()
+        moved[rows] = self._within(x, delta, torch.full((len(rows),), size)).numpy()
+        for stream in (Stream.JUDGEMENT, Stream.CONFIRMATION):
+            counts = self.judged(moved[rows], rows, stream)
+            wrong = counts.argmax(axis=1) != self.codes[rows]
+            wrong &= ~np.isin(rows, list(self.errors))
+            rows, counts = rows[wrong], counts[wrong]
+        changed = np.isin(np.arange(len(moved)), rows)
+        adversarial, distance = result.adversarial.copy(), result.distance.copy()
+        all_counts, label = result.counts.copy(), result.label.copy()
+        adversarial[rows], all_counts[rows] = moved[rows], counts
+        label[rows] = self.victim.classes[counts.argmax(axis=1)]
+        delta = torch.from_numpy(moved[rows]).double() - torch.from_numpy(self.X[rows]).double()
+        distance[rows] = norms_of(delta, self.norm).numpy()
+        return self._without_failures(
+            replace(
+                result,
+                adversarial=adversarial,
+                success=result.success | changed,
+                distance=distance,
+                label=label,
+                counts=all_counts,
+            )
+        )
+
     def right(self) -> NDArray[np.bool_]:
         """Return which inputs keep their label as they are.
 
@@ -167,15 +218,18 @@ class AttackRun:
             self.errors[int(row)] = FloatingPointError(self.method.nothing)
         found[~known] = x[~known]
         found = found.clamp(*self.clip_range)
-        if self.method.minimal:
-            return found.numpy()
-        delta = found.double() - x.double()
+        if not self.method.minimal:
+            found = self._within(x, found.double() - x.double(), eps)
+        return found.numpy()
+
+    def _within(self, x: Tensor, delta: Tensor, eps: Tensor) -> Tensor:
+        """Return inputs moved in some directions, as far as they go but no further than eps."""
         shrink = (eps / norms_of(delta, self.norm)).clamp_max(1.0).nan_to_num(1.0)
         wanted = x.double() + delta * shrink.reshape(-1, *[1] * (x.ndim - 1)) * (1 - 2.0**-40)
         found = wanted.to(x.dtype)
         # What was rounded away from the input goes one step back: no coordinate is too far then.
         away = (found.double() - x.double()).abs() > (wanted - x.double()).abs()
-        return torch.where(away, torch.nextafter(found, x), found).numpy()
+        return torch.where(away, torch.nextafter(found, x), found)
 
     def _withstanding(self, moved: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return which inputs keep their label; minimal perturbations are first brought close."""

@@ -136,6 +136,8 @@ class Victim:
         errors : dict of int to Exception
             Inputs whose votes could not all be taken.
         """
+        if not len(X):
+            return np.zeros((0, len(self.classes)), dtype=np.int64), {}
         if self.noise is None:
             return self._predictions(X)
         # These have been checked; a table's names of columns went when they were.

@@ -124,7 +124,7 @@ class Processes(_Executing):
     def close(self) -> None:
         """Let everything go; see `Crew`."""
         for process in self._processes:
-            process.dismiss(kill=not all(ticket.done() for ticket in process.given))
+            process.dismiss()
         self._folder.cleanup()
 
 
@@ -159,15 +159,15 @@ class _Process:
             return ticket.result()
         except BrokenProcessPool as error:
             if not self.given:  # what it still had is lost with it, and is not to meet a new one
-                self.dismiss(kill=True)
+                self.dismiss()
             raise WorkerLostError("a worker process died") from error
 
-    def dismiss(self, *, kill: bool) -> None:
-        """End the process; one that is at work is killed, another goes by itself."""
+    def dismiss(self) -> None:
+        """End the process, which has nothing to put in order: to go by itself takes it seconds."""
         pool, self._pool = self._pool, None
         self.given.clear()
         if pool is not None:
-            pool.shutdown(wait=True, kill_workers=kill)
+            pool.shutdown(wait=True, kill_workers=True)
 
 
 def leave_with(parent: int, folder: str) -> None:

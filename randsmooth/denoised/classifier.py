@@ -8,12 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from randsmooth.acceleration import first_output
-from randsmooth.denoised.parts import (
-    ClassifierModule,
-    classifying_module,
-    denoising_module,
-    part_name,
-)
+from randsmooth.denoised.parts import classifying_module, denoising_module, part_name
 from randsmooth.training.perturbation import frozen
 
 __all__ = ["DenoisedClassifier"]
@@ -145,8 +140,8 @@ class DenoisedClassifier(nn.Module):
         super().__init__()
         self.denoiser = denoising_module(denoiser)
         self.base = classifying_module(base)
-        if isinstance(self.base, ClassifierModule):
-            self.classes_ = self.base.estimator.classes_
+        if hasattr(self.base, "classes_"):
+            self.classes_ = self.base.classes_
         self.eval()
 
     def denoised(self, rows: Tensor) -> Tensor:

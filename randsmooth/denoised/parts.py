@@ -13,10 +13,9 @@ from skorch import NeuralNet, NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import Tensor, nn
 
 from randsmooth.acceleration import first_output
-from randsmooth.fitting import voting_base
 from randsmooth.network import is_plain
 
-__all__ = ["ClassifierModule", "classifying_module", "denoising_module", "part_name"]
+__all__ = ["classifying_module", "denoising_module", "logarithms", "part_name"]
 
 
 class _Function(nn.Module):
@@ -24,23 +23,10 @@ class _Function(nn.Module):
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.function = function
+        self.original = function
 
     def forward(self, rows: Tensor) -> Tensor:
-        return self.function(rows)
-
-
-class _WholeNet(nn.Module):
-    """A net whose class changes how rows reach its module; it stays where it is."""
-
-    def __init__(self, net: NeuralNet) -> None:
-        super().__init__()
-        self.net = net
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def forward(self, rows: Tensor) -> Tensor:
-        outputs = first_output(self.net.evaluation_step((rows, None), training=False))
-        return outputs.to(rows.device)
+        return self.original(rows)
 
 
 class _Columns(nn.Module):
@@ -63,7 +49,7 @@ class _LogProbabilities:
 
     def __call__(self, outputs: Tensor) -> Tensor:
         probabilities = outputs if self.nonlinearity is None else self.nonlinearity(outputs)
-        return _logarithms(probabilities)
+        return logarithms(probabilities)
 
 
 class _TwoSides:
@@ -78,53 +64,6 @@ class _TwoSides:
         if not self.of_logits:
             logit = torch.logit(logit, eps=torch.finfo(logit.dtype).eps)
         return torch.cat([torch.zeros_like(logit), logit - self.threshold], dim=1)
-
-
-class ClassifierModule(nn.Module):
-    """A scikit-learn classifier that takes and returns tensors.
-
-    Parameters
-    ----------
-    estimator : object
-        A fitted classifier.
-    """
-
-    def __init__(self, estimator: Any) -> None:
-        super().__init__()
-        self.estimator = estimator
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return logarithms of probabilities, one-hot rows where there are none.
-
-        Parameters
-        ----------
-        rows : Tensor of shape (n_rows, ...)
-            The rows, on any device.
-
-        Returns
-        -------
-        Tensor of shape (n_rows, n_classes)
-            Columns in the order of `classes_`, of the rows' type and on their device.
-        """
-        seen = rows.detach().cpu()
-        base = voting_base(
-            self.estimator,
-            self.estimator.classes_,
-            seen.numpy(),
-            device="cpu",
-            feature_names=getattr(self.estimator, "feature_names_in_", None),
-        )
-        votes = base.votes(seen)[:, None]
-        if not hasattr(self.estimator, "predict_proba"):
-            one_hot = torch.zeros((len(rows), base.n_classes), dtype=rows.dtype)
-            return one_hot.scatter_(1, votes, 1).to(rows.device)
-        columns = _logarithms(base.scores(seen).to(rows.dtype))
-        # Ties, rounding, or a rule of its own may let predict choose another than the largest.
-        most = columns.amax(dim=1, keepdim=True)
-        above = torch.nextafter(most, torch.full_like(most, math.inf))
-        own = torch.where(columns.argmax(dim=1, keepdim=True) == votes, most, above)
-        return columns.scatter_(1, votes, own).to(rows.device)
 
 
 def denoising_module(denoiser: Any) -> nn.Module:
@@ -199,18 +138,36 @@ def classifying_module(base: Any) -> nn.Module:
         )
     if not hasattr(base, "classes_"):
         raise NotFittedError(f"base must be a fitted classifier, got {base!r}. Fit it first.")
+    from randsmooth.denoised.uncompiled import ClassifierModule
+
     return ClassifierModule(base)
 
 
-def _logarithms(probabilities: Tensor) -> Tensor:
-    """Return finite logarithms, of zeros too."""
+def logarithms(probabilities: Tensor) -> Tensor:
+    """Return finite logarithms, of zeros too.
+
+    Parameters
+    ----------
+    probabilities : Tensor
+        Of any shape.
+
+    Returns
+    -------
+    Tensor
+        Their logarithms.
+    """
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
 
 
 def _module_of(net: NeuralNet, name: str) -> nn.Module:
     if not net.initialized_:
         raise NotFittedError(f"{name} must be fitted, got {type(net).__name__}. Fit it first.")
-    return net.module_ if is_plain(net) else _WholeNet(net)
+    if is_plain(net):
+        module: nn.Module = net.module_
+        return module
+    from randsmooth.denoised.uncompiled import NetModule
+
+    return NetModule(net)
 
 
 def _columns_of(net: NeuralNet) -> Callable[[Tensor], Tensor] | None:
@@ -240,5 +197,4 @@ def part_name(part: nn.Module) -> str:
     str
         The name, for a message.
     """
-    shown = {_Function: "function", ClassifierModule: "estimator", _WholeNet: "net"}.get(type(part))
-    return type(part if shown is None else getattr(part, shown)).__name__
+    return type(getattr(part, "original", part)).__name__

@@ -88,6 +88,24 @@ def test_few_votes_break_no_certificate() -> None:
     assert len(curve.broken()) == 0
 
 
+def test_a_minimal_attack_goes_as_far_as_a_size_allows() -> None:
+    """Its own answer is where another class leads clearly; PGD needs no clear lead either."""
+    w = (NET.weight[1] - NET.weight[0]).detach().numpy()
+    towards = np.sign(labels(NET, X) - 0.5)[:, None] * w / np.linalg.norm(w)
+    near = (X - (EXACT - 0.372)[:, None] * towards).astype(np.float32)
+    assert np.allclose(distances(NET, near, "l2"), 0.372, atol=1e-5)
+    assert (labels(NET, near) == Y).all()
+    sizes = np.array([0.3, 0.4])
+    settings = {"n_votes": 100, **WIDE}
+    curve = robust_accuracy_curve(CLF, near, Y, ATTACKS, sizes, **settings)
+    minimal, of_size = curve.robust_accuracy("C&W"), curve.robust_accuracy("PGD")
+    assert minimal[0] >= 0.95
+    assert minimal[1] == pytest.approx(of_size[1], abs=0.2)
+    assert minimal[1] < 0.3
+    clear = attack(CLF, near, Y, ATTACKS["C&W"], **settings)
+    assert clear.distance.min() > 0.39
+
+
 def test_worst_case_and_certificate_are_of_the_same_inputs() -> None:
     curve = RobustAccuracyCurve(
         sizes=np.array([0.5]),
