@@ -21,7 +21,7 @@ NORMS = ("l1", "l2", "linf")
 """The norms of perturbations."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RobustAccuracyCurve:
     """What attacks of rising size achieve on each input, and what is certified for it.
 
@@ -105,6 +105,22 @@ class RobustAccuracyCurve:
                 f"broken_inputs must hold one input for each of broken_rows, got "
                 f"{len(self.broken_inputs)} for {len(self.broken_rows)}."
             )
+
+    def __repr__(self) -> str:
+        return (
+            f"RobustAccuracyCurve(n_inputs={len(self.y)}, attacks={list(self.names)}, "
+            f"norm={self.norm!r}, n_broken={len(self.broken())})"
+        )
+
+    def __str__(self) -> str:
+        rows = [(name, self.robust_accuracy(name)) for name in self.names]
+        rows += [("worst case", self.robust_accuracy()), ("certified", self.certified_accuracy())]
+        width = max(len(name) for name, _ in rows)
+        lines = ["".join([f"{self.norm:{width}}", *(f"{size:>7.3g}" for size in self.sizes)])]
+        lines += [
+            "".join([f"{name:{width}}", *(f"{v:>7.3f}" for v in values)]) for name, values in rows
+        ]
+        return "\n".join(lines)
 
     def robust_accuracy(self, name: str | None = None) -> NDArray[np.float64]:
         """Return the share of inputs that withstand, at each size.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["AttackResult"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AttackResult:
     """What an attack came to, input by input.
 
@@ -59,6 +59,12 @@ class AttackResult:
     norm: str
     method: str
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"AttackResult(method={self.method!r}, n_inputs={len(self.y)}, "
+            f"n_successes={int(self.success.sum())}, norm={self.norm!r})"
+        )
 
     @property
     def robust_accuracy(self) -> float:

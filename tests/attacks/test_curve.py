@@ -60,6 +60,19 @@ def test_the_worst_case_is_taken_input_by_input(record: RobustAccuracyCurve) -> 
     assert record.transferred == (False, False, True)
 
 
+def test_it_is_shown_as_a_table(record: RobustAccuracyCurve) -> None:
+    n = len(X)
+    assert repr(record) == (
+        f"RobustAccuracyCurve(n_inputs={n}, attacks=['PGD', 'C&W', 'other net'], norm='l2', "
+        f"n_broken=0)"
+    )
+    sizes, *rows = str(record).splitlines()
+    assert sizes.split() == ["l2", "0", "0.1", "0.2", "0.4", "0.8"]
+    assert [row[:10].strip() for row in rows] == [*ATTACKS, "worst case", "certified"]
+    certified = [float(value) for value in rows[-1].split()[1:]]
+    assert certified == pytest.approx(record.certified_accuracy(), abs=5e-4)
+
+
 def test_a_certificate_that_claims_too_much_is_named_and_its_input_kept() -> None:
     clf = smoothed(NET)
     clf.bound = too_far
