@@ -395,9 +395,10 @@ def test_votes_through_a_shortcut_are_equal_for_every_batch_size_subset_and_work
     X = np.random.default_rng(0).normal(size=(33, 20)).astype(np.float32)
     module = perceptron(n_hidden)
     reference = certified(module, X).counts
-    for params in ({"batch_size": 1}, {"batch_size": 100}, {"n_jobs": 2}):
+    for params in ({"batch_size": 7}, {"batch_size": 100}, {"n_jobs": 2}):
         assert np.array_equal(certified(module, X, **params).counts, reference)
     assert np.array_equal(certified(module, X[7:11]).counts, reference[7:11])
+    assert np.array_equal(certified(module, X[7:10], batch_size=1).counts, reference[7:10])
     with joblib.parallel_config("loky"):
         assert np.array_equal(certified(module, X, n_jobs=2).counts, reference)
 

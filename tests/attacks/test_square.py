@@ -41,7 +41,7 @@ DISTANCE = np.abs(SCORES) / SIDE**2  # in l-infinity
 
 
 def test_a_linear_boundary_is_crossed_beyond_its_distance_and_never_before() -> None:
-    kept = DISTANCE > 0.005
+    kept = np.flatnonzero(DISTANCE > 0.005)[:12]
     exact = DISTANCE[kept]
     settings = {"norm": "linf", "n_noise": 32, "clip_range": WIDE, "n_votes": 4000}
     method = Square(n_steps=200)

@@ -62,6 +62,7 @@ def backend(request, tmp_path_factory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         paths = f"{Path(__file__).parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         patch.setenv("PYTHONPATH", paths)  # workers look for the modules of these tests there
+        patch.setenv("RAY_worker_niceness", "0")  # other tests are not to starve these workers
         patch.setattr(builtins, "print", print)  # Ray puts another in its place, for good
         with CLUSTERS[request.param](tmp_path_factory.mktemp(request.param)):
             yield request.param
@@ -85,14 +86,13 @@ def test_a_worker_that_dies_costs_nothing_but_time(backend: str, tmp_path: Path)
 
 def test_a_block_that_kills_every_worker_is_given_up(backend: str, tmp_path: Path) -> None:
     clf, inputs, n_dead = murderous_run(tmp_path, 50)
-    path, started = tmp_path / "run.sqlite", time.monotonic()
+    path = tmp_path / "run.sqlite"
     with (
         joblib.parallel_config(backend),
         pytest.raises(CertificationError, match="the worker at it died") as caught,
     ):
         clf.certificates(inputs, store=path)
-    assert time.monotonic() - started < 200
-    assert n_dead() >= 3
+    assert 3 <= n_dead() < 50
     failed = caught.value.failed.tolist()
     assert 29 in failed
     good = [row for row in range(30) if row not in failed]
