@@ -14,8 +14,12 @@ import multiprocessing
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import joblib
 import numpy as np
@@ -23,8 +27,9 @@ import torch
 from sklearn.frozen import FrozenEstimator
 
 from measuring import Run, interleave, machine, ratios, spread, versions
-from randsmooth import SmoothedClassifier, VoteStore
+from randsmooth import SmoothedClassifier, VoteStore, streamed
 from randsmooth.models import MNISTNet
+from randsmooth.store.writer import StoreWriter
 from tables import rest_table, write_page
 
 N_INPUTS, N_CLASSES = 50_000, 1000
@@ -39,14 +44,58 @@ def network(n_draws: int) -> tuple[SmoothedClassifier, np.ndarray]:
     return clf.fit(X[:10], np.arange(10)), X
 
 
-def overhead(folder: Path, rounds: int, n_draws: int) -> tuple[str, str]:
-    """Return seconds of a run without a store, and how many times more one with it takes."""
+# What a run does for its store and for nothing else.
+FOR_THE_STORE = (
+    (streamed, "input_digests"),
+    (streamed, "model_fingerprint"),
+    (StoreWriter, "__init__"),
+    (StoreWriter, "add"),
+    (StoreWriter, "close"),
+    (streamed._StreamedRun, "_stored"),
+)
+
+
+@contextmanager
+def clocked() -> Iterator[list[float]]:
+    """Collect the seconds on the clock that go to the store."""
+    seconds: list[float] = []
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds.append(time.perf_counter() - begun)
+
+        return run
+
+    with ExitStack() as stack:
+        for owner, name in FOR_THE_STORE:
+            stack.enter_context(mock.patch.object(owner, name, timed(getattr(owner, name))))
+        yield seconds
+
+
+def overhead(folder: Path, rounds: int, n_draws: int) -> tuple[str, str, str]:
+    """Return seconds of a run, how many times more one with a store takes, and the store's share.
+
+    The share is that of the calls which are made for the store: times of whole runs differ by more.
+    """
     clf, X = network(n_draws)
+    shares = []
+
+    def stored(number: int) -> None:
+        begun = time.perf_counter()
+        with clocked() as seconds:
+            clf.certificates(X, store=folder / f"{number}.sqlite")
+        shares.append(100 * sum(seconds) / (time.perf_counter() - begun))
+
     plain = Run("memory", lambda number: clf.certificates(X))
-    kept = Run("store", lambda number: clf.certificates(X, store=folder / f"{number}.sqlite"))
+    kept = Run("store", stored)
     plain(-1)
     interleave([plain, kept], rounds)
-    return spread(plain.cpu), ratios(kept.cpu, plain.cpu)
+    return spread(plain.cpu), ratios(kept.cpu, plain.cpu), spread(shares)
 
 
 def votes(rng: np.random.Generator, n_draws: int) -> np.ndarray:
@@ -116,30 +165,31 @@ def two_processes(rounds: int, n_draws: int) -> tuple[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("docs/results"))
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--n-draws", type=int, default=500)
     args = parser.parse_args()
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         rows = large(Path(folder))
-        seconds, ratio = overhead(Path(folder), args.rounds, args.n_draws)
-    n_draws = 2 * args.n_draws
-    faster, most = two_processes(args.rounds, n_draws)
+        seconds, ratio, share = overhead(Path(folder), args.rounds, args.n_draws)
+    n_draws = 4 * args.n_draws
+    faster, most = two_processes(max(args.rounds // 2, 1), n_draws)
     write_page(
         args.output / "store_cost.rst",
         "What a store costs",
         f"Made by ``python benchmarks/store_cost.py --rounds {args.rounds} --n-draws "
         f"{args.n_draws}``. {machine()}, load {load:.1f} before it began; "
         f"{versions('torch', 'numpy', 'joblib')}. Ratios are medians and quartiles of "
-        f"{args.rounds} rounds. Two processes are timed with their start; those that share nothing "
-        "certify half of the inputs each and are timed without it: they show what a second core "
-        "gives on this machine.",
+        f"{args.rounds} rounds, half as many for two processes, which are timed with their start. "
+        "Those that share nothing certify half of the inputs each and are timed without it: they "
+        "show what a second core gives on this machine.",
         rest_table(
             ["", ""],
             [
                 [f"64 inputs, {args.n_draws:,} draws, MNISTNet, without a store", f"{seconds} s"],
                 ["with a store, relative processor time", ratio],
+                ["share of its time that goes to the store", f"{share} %"],
                 *rows,
                 [f"two processes beside one, {n_draws:,} draws", f"{faster} times"],
                 ["two processes that share nothing", f"{most} times"],

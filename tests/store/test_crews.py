@@ -171,7 +171,25 @@ def test_gpus_are_named_by_their_numbers_unless_they_are_chosen(monkeypatch) -> 
     with joblib.parallel_config("loky", n_jobs=2):
         for device in ("cpu", "cuda:1"):  # the one that was asked for is everybody's
             with closing(_crew(seen_device, None, torch.device(device))) as crew:
-                assert [process._env for process in crew._processes] == [{}, {}]
+                for process in crew._processes:
+                    assert "CUDA_VISIBLE_DEVICES" not in process._env
+
+
+def seen_threshold(X: Any) -> Any:
+    """What a worker counts that looks for how its memory is handled instead."""
+    counts = np.full((len(X), 2), int(os.environ["MALLOC_TRIM_THRESHOLD_"]))
+    return BlockVotes(counts, counts, counts[:, 0], np.zeros(len(X)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [None, "12345"])
+def test_processes_keep_the_memory_of_a_batch_unless_told_otherwise(asked, monkeypatch) -> None:
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", asked)
+    with closing(local.Processes(seen_threshold, 1)) as crew:
+        seen = crew.result(crew.submit(np.ones((1, 1)))).counts[0, 0]
+    assert seen == (2**30 if asked is None else int(asked))
 
 
 def test_workers_get_the_model_once(tmp_path: Path, monkeypatch) -> None:
