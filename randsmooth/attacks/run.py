@@ -87,9 +87,7 @@ class AttackRun:
                     advance(len(rows))
                 left = self._withstanding(moved, left[~np.isin(left, list(self.errors))])
         counts = self.judged(moved, every, Stream.CONFIRMATION)
-        # In double precision, in which the difference of two single numbers is exact.
-        delta = torch.from_numpy(moved).double() - torch.from_numpy(self.X).double()
-        distance = norms_of(delta, self.norm).numpy()
+        distance = self._distances(moved, every)
         label = counts.argmax(axis=1)
         result = AttackResult(
             adversarial=moved,
@@ -145,8 +143,7 @@ class AttackRun:
         all_counts, label = result.counts.copy(), result.label.copy()
         adversarial[rows], all_counts[rows] = moved[rows], counts
         label[rows] = self.victim.classes[counts.argmax(axis=1)]
-        delta = torch.from_numpy(moved[rows]).double() - torch.from_numpy(self.X[rows]).double()
-        distance[rows] = norms_of(delta, self.norm).numpy()
+        distance[rows] = self._distances(moved[rows], rows)
         return self._without_failures(
             replace(
                 result,
@@ -174,6 +171,13 @@ class AttackRun:
         counts, errors = self.victim.votes(moved, stream, self.n_votes)
         self.errors = {int(rows[i]): error for i, error in errors.items()} | self.errors
         return counts
+
+    def _distances(self, moved: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return how far some inputs were moved."""
+        # In double precision, in which the difference of two single numbers is exact.
+        delta = torch.from_numpy(moved).double() - torch.from_numpy(self.X[rows]).double()
+        lengths: NDArray[np.float64] = norms_of(delta, self.norm).numpy()
+        return lengths
 
     def _batches(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         size = max(1, _ROWS // self.module.n_noise)
